@@ -1,0 +1,95 @@
+# Two commands matter: `make lab` and `make test`. Both install what they need, once.
+
+# `make lab PINS=` installs the newest versions that fit instead of the pinned ones.
+PYTHON ?= python3
+PINS ?= constraints.txt
+WORKERS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+LESSON00 := $(firstword $(wildcard notebooks/00_*.ipynb) notebooks)
+
+# No display: Linux without X11 or Wayland. A Mac always has one.
+ifneq ($(shell uname),Darwin)
+ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
+HEADLESS ?= 1
+endif
+endif
+BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
+
+.PHONY: help lab run test test-full test-mps exercises notebooks readme links bench docs lint clean
+
+help: ## this list
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+lab: $(VENV)/.lab ## install, then open JupyterLab on lesson 00 (HEADLESS=1: no browser)
+	@$(if $(BROWSER_FLAGS),echo "JupyterLab starts without a browser; open the address below.")
+	@$(PY) -m jupyterlab $(BROWSER_FLAGS) $(ALLOW_ROOT) $(LESSON00)
+
+run: $(VENV)/.lab ## execute every lesson on the embedded digits, into build/
+	OMP_NUM_THREADS=1 $(PY) tools/execute.py run
+
+test: $(VENV)/.test ## unit tests, then nbval over every notebook
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) tests
+	OMP_NUM_THREADS=1 $(PY) tools/nbval.py
+
+test-full: test ## the same, the slow tests, and every lesson under MNIST
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests
+	OMP_NUM_THREADS=1 $(PY) tools/execute.py run --dataset mnist
+
+exercises: $(VENV)/.lab ## write exercises/ and the solutions from notebooks/
+	$(PY) tools/exercises.py
+
+notebooks: $(VENV)/.lab ## run the lessons and save their outputs in notebooks/
+	OMP_NUM_THREADS=1 $(PY) tools/execute.py refresh
+
+readme: ## write the README's table of lessons
+	$(PYTHON) tools/readme.py
+
+links: ## write every badge and bootstrap: make links REPO=owner/name TAG=v1.2
+	$(PYTHON) tools/links.py $(if $(REPO),--repo $(REPO)) $(if $(TAG),--tag $(TAG))
+
+results-%: $(VENV)/.lab ## run an experiment into data/results/: make results-collapse
+	$(PY) -m experiments.$(subst -,_,$*) $(ARGS)
+
+bench: $(VENV)/.test ## this package beside its peers
+	@for file in benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
+
+docs: $(VENV)/.docs ## the readers' site, into docs/_build/
+	$(PY) -m sphinx -q -b html docs docs/_build/html
+
+lint: $(VENV)/.test ## ruff over code and notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean: ## remove the environments and what was built
+	rm -rf .venv .venv-* build dist docs/_build .pytest_cache .ruff_cache
+
+# The oldest supported torch and the newest each read their own list of MPS kernels.
+OLDEST := .venv-mps-oldest
+test-mps: $(VENV)/.test $(OLDEST)/.done ## no operator and no float64 that MPS lacks (no Mac needed)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest tests/mps
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/mps
+
+$(OLDEST)/.done: pyproject.toml $(UV)
+	$(UV) venv -q --clear --python $(PY) $(OLDEST)
+	$(UV) pip install -q --python $(OLDEST) "torch==2.11.0" "torchvision==0.26.0" \
+	  -e . pytest nbformat ipython pyyaml
+	@touch $@
+
+# The environment. A stamp per extra: nothing is asked of the network while it is up to date.
+$(VENV)/.lab $(VENV)/.test $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
+	@echo "installing the packages ($*); the first time takes a minute or two"
+	@$(UV) pip install --python $(PY) $(if $(PINS),-c $(PINS)) -e ".[lab,$*]"
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 14); ok or \
+	  print("$(PYTHON) is Python %d.%d; this course needs 3.11 to 3.14." % v, \
+	  "Name another one: make PYTHON=python3.12 ..."); sys.exit(not ok)'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)."; \
+	  exit 1; }
+	@$(PY) -m pip install -q --disable-pip-version-check uv
