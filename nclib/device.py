@@ -23,7 +23,7 @@ KINDS = ("cuda", "mps", "cpu")
 
 
 def available(kind: str) -> bool:
-    """Whether this machine, now, has a device of that kind (``is_built`` says less: see lesson 00)."""
+    """Whether this machine has such a device now (``is_built`` speaks of the torch package)."""
     if kind == "cuda":
         return torch.cuda.is_available()
     return kind == "cpu" or (kind == "mps" and torch.backends.mps.is_available())
@@ -94,7 +94,8 @@ def report() -> str:
         ("python", platform.python_version()),
         ("nclib", _version("neural-collapse-course")),
     ]
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib", "ipywidgets")
+    lines += [("torch", torch.__version__)]
+    packages = ("torchvision", "numpy", "scikit-learn", "matplotlib", "ipywidgets")
     lines += [(name, _version(name)) for name in packages]
     lines += [("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
     mps = torch.backends.mps

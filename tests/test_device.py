@@ -86,10 +86,7 @@ def test_the_report_fits_a_screen_and_names_the_pick(monkeypatch):
 def test_the_self_test_passes_here_and_fails_on_a_wrong_number_or_an_error(monkeypatch, capsys):
     assert device.self_test("cpu")
     calls = iter([1.0, 2.0])
-    wrong = {
-        "sum": lambda dev: torch.tensor(next(calls)),
-        "nan": lambda dev: torch.tensor(torch.nan),
-    }
+    wrong = {"sum": lambda _: torch.tensor(next(calls)), "nan": lambda _: torch.tensor(torch.nan)}
 
     def broken(dev):
         raise NotImplementedError("no kernel")
