@@ -1,0 +1,310 @@
+"""Data sets as plain tensors: images in [0, 1] and integer labels, ready for a device.
+
+``train, test = load("digits")`` is all that a lesson needs. The digits ship with scikit-learn, so
+they work offline. The other sets are read from the data root, or downloaded into it once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, UnidentifiedImageError
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedShuffleSplit
+from torch import Tensor
+from torch.nn.functional import interpolate
+from tqdm.auto import tqdm
+
+from nclib.device import pick
+
+TORCHVISION_SETS = {
+    "mnist": (torchvision.datasets.MNIST, "MNIST"),
+    "fashion_mnist": (torchvision.datasets.FashionMNIST, "FashionMNIST"),
+    "cifar10": (torchvision.datasets.CIFAR10, "cifar-10-batches-py"),
+}
+NAMES = ("digits", *TORCHVISION_SETS, "folder:PATH")
+IMAGE_SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images that live on one device.
+
+    ``images`` float32 ``[N, C, H, W]`` in [0, 1]; ``labels`` int64 ``[N]`` in 0..K-1; ``classes``
+    the K class names. Raises ``ValueError`` when one of these does not hold.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str = "images"
+
+    per_sample: ClassVar[tuple[str, ...]] = ("images", "labels")  # what ``subset`` selects from
+
+    def __post_init__(self) -> None:
+        check_images(self.images)
+        check_labels(self.labels, len(self.images), self.num_classes)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """The same set, with every tensor on ``device``."""
+        tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
+    def subset(self, index: Tensor) -> ImageSet:
+        """The samples that ``index`` (positions, or a boolean mask of length N) selects."""
+        index = torch.as_tensor(index, device=self.device)
+        if index.dtype == torch.bool and index.shape != (len(self),):
+            raise ValueError(f"index: a mask of shape {tuple(index.shape)} for {len(self)} images")
+        return replace(self, **{field: getattr(self, field)[index] for field in self.per_sample})
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name}: {len(self)} images of {self.shape}, "
+            f"{self.num_classes} classes, on {self.device})"
+        )
+
+
+def check_images(images: Tensor, name: str = "images") -> None:
+    """Refuse anything but finite float32 ``[N, C, H, W]`` in [0, 1] with a ``ValueError``."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.dtype != torch.float32:
+        got = (
+            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images)
+        )
+        raise ValueError(f"{name}: got {got}; a float32 tensor [N, C, H, W] is needed")
+    if len(images) == 0:
+        raise ValueError(f"{name}: got no image at all; at least one is needed")
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):  # also true for NaN
+        raise ValueError(f"{name}: values run from {low:.4g} to {high:.4g}; [0, 1] is allowed")
+
+
+def check_labels(labels: Tensor, count: int, num_classes: int) -> None:
+    """Refuse anything but int64 ``[count]`` in 0..num_classes-1 with a ``ValueError``."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (count,):
+        got = (
+            f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels)
+        )
+        raise ValueError(f"labels: got {got}; an int64 tensor [{count}] is needed")
+    low, high = labels.aminmax()
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels: values run from {low} to {high}; 0..{num_classes - 1} is allowed"
+        )
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """The data root: ``root``, else ``NCLIB_DATA``, else a checkout's data/, else the cache."""
+    if root or os.environ.get("NCLIB_DATA"):
+        return Path(root or os.environ["NCLIB_DATA"]).expanduser()
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "pyproject.toml").exists():
+        return checkout / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nclib" / "data"
+
+
+def load(
+    name: str = "digits",
+    *,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[ImageSet, ImageSet]:
+    """Load a data set as ``(train, test)``.
+
+    ``name`` is digits, mnist, fashion_mnist, cifar10 or ``folder:PATH`` (one folder per class,
+    under train/ and test/ or to be split 80:20). ``n_train`` and ``n_test`` take a stratified
+    subset that ``seed`` fixes. ``size`` resizes to size x size pixels. ``device=None`` means
+    ``device.pick()``. Raises ``ValueError`` or ``FileNotFoundError``, each saying what to do.
+    """
+    if name == "digits":
+        train, test = _digits()
+    elif name in TORCHVISION_SETS:
+        train, test = (_torchvision(name, part, data_root(root)) for part in (True, False))
+    elif name.startswith("folder:"):
+        train, test = _folder(Path(name.removeprefix("folder:")).expanduser(), size, seed)
+    else:
+        raise ValueError(f"name: got {name!r}; allowed are {', '.join(NAMES)}")
+    device = pick() if device is None else device
+    parts = [(train, n_train, "n_train"), (test, n_test, "n_test")]
+    return tuple(_resized(_sampled(*part, seed), size).to(device) for part in parts)
+
+
+def stratified(labels: Tensor, n: int, seed: int = 0) -> Tensor:
+    """Positions ``[n]`` of a random subset that keeps the class proportions, in rising order.
+
+    Raises ``ValueError`` where ``n`` is below the number of classes or above ``len(labels)``.
+    """
+    return _split(labels, n, seed)[0].sort().values
+
+
+def _split(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A stratified choice of ``n`` positions, and the rest."""
+    present, counts = labels.unique(return_counts=True)
+    if not len(present) <= n <= len(labels):
+        raise ValueError(
+            f"n: got {n}; {len(present)} (classes) to {len(labels)} (images) is allowed"
+        )
+    if n == len(labels):
+        return torch.arange(n), torch.arange(0)
+    if counts.min() < 2 or len(labels) - n < len(present):  # too few for scikit-learn's stratifier
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        return order[:n], order[n:]
+    chosen = StratifiedShuffleSplit(1, train_size=n, test_size=len(labels) - n, random_state=seed)
+    first, rest = next(chosen.split(np.zeros(len(labels)), labels.cpu().numpy()))
+    return torch.from_numpy(first), torch.from_numpy(rest)
+
+
+def _sampled(data: ImageSet, n: int | None, argument: str, seed: int) -> ImageSet:
+    if n is None:
+        return data
+    try:
+        return data.subset(stratified(data.labels, n, seed))
+    except ValueError as error:
+        raise ValueError(f"{argument} for {data.name}: {error}") from None
+
+
+def _resized(data: ImageSet, size: int | None) -> ImageSet:
+    if size is None or data.shape[1:] == (size, size):
+        return data
+    images = interpolate(data.images, (size, size), mode="bilinear", antialias=True)
+    return replace(data, images=images.clamp(0, 1))
+
+
+def _digits() -> tuple[ImageSet, ImageSet]:
+    """1300 training and 497 test digits of 8 x 8 pixels (UCI, through scikit-learn)."""
+    raw = load_digits()
+    images = torch.from_numpy(raw.images / 16).float().unsqueeze(1)
+    labels = torch.from_numpy(raw.target).long()
+    whole = ImageSet(images, labels, tuple(map(str, range(10))), "digits")
+    first, rest = _split(labels, 1300, seed=0)
+    return whole.subset(first.sort().values), whole.subset(rest.sort().values)
+
+
+def _torchvision(name: str, train: bool, root: Path) -> ImageSet:
+    """One of torchvision's sets from ``root``; a missing one is downloaded there first."""
+    maker, folder = TORCHVISION_SETS[name]
+    if not (root / folder).exists():
+        _download(name, root)
+    remedy = f"Delete {root / folder} and load {name!r} again to download a fresh copy."
+    try:
+        raw = maker(root, train=train, download=False)
+    except Exception as error:  # torchvision raises whatever the broken file provokes
+        raise ValueError(
+            f"{name}: the files in {root / folder} cannot be read ({error}). {remedy}"
+        ) from error
+    images, labels = torch.as_tensor(raw.data), torch.as_tensor(raw.targets).long()
+    if len(images) != len(labels):
+        raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels. {remedy}")
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    classes = tuple(c.split(" - ")[0] if name == "mnist" else c for c in raw.classes)
+    return ImageSet(images.float().div_(255).contiguous(), labels, classes, name)
+
+
+def _download(name: str, root: Path) -> None:
+    """Fetch into a staging folder and move it into place, so that no half file looks finished."""
+    maker, folder = TORCHVISION_SETS[name]
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".incoming-{name}-", dir=root))
+    try:
+        maker(staging, train=True, download=True)
+        os.replace(staging / folder, root / folder)
+    except Exception as error:
+        raise FileNotFoundError(
+            f"{name}: not found in {root}, and the download failed ({error}). Check the network "
+            f"and try again, or put torchvision's folder {folder!r} into {root} yourself "
+            f"(NCLIB_DATA names another place). DATASET = 'digits' needs no download."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet]:
+    """An ImageFolder tree with train/ and test/ inside, or one tree split 80:20 by ``seed``."""
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"folder: {path} does not exist; name a folder with one folder per class"
+        )
+    if (path / "train").is_dir() != (path / "test").is_dir():
+        raise ValueError(f"folder: {path} has one of train/ and test/; it needs both, or neither")
+    if (path / "train").is_dir():
+        train, test = _image_tree(path / "train", size), _image_tree(path / "test", size)
+        if train.classes != test.classes:
+            raise ValueError(
+                f"folder: train/ has classes {train.classes}, test/ has {test.classes}"
+            )
+        if train.shape != test.shape:
+            raise ValueError(
+                f"folder: train/ is {train.shape}, test/ is {test.shape}; pass size=32, say"
+            )
+        return train, test
+    whole = _image_tree(path, size)
+    first, rest = _split(whole.labels, round(0.8 * len(whole)), seed)
+    return whole.subset(first.sort().values), whole.subset(rest.sort().values)
+
+
+def _image_tree(path: Path, size: int | None) -> ImageSet:
+    """All images below ``path``, one class per folder; grey only where every image is grey."""
+    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."))
+    if len(classes) < 2:
+        raise ValueError(
+            f"folder: {path} holds {len(classes)} class folder(s); at least 2 are needed"
+        )
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(p for p in (path / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise ValueError(f"folder: {path / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        files += found
+        labels += [label] * len(found)
+    pictures = [
+        _picture(file, size) for file in tqdm(files, desc=f"reading {path.name}", leave=False)
+    ]
+    mode = "RGB" if any(p.mode != "L" for p in pictures) else "L"
+    arrays = [np.asarray(p.convert(mode)) for p in pictures]
+    sizes = {a.shape[:2] for a in arrays}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"folder: images of mixed sizes, among them {sorted(sizes)[:3]}; pass size=32, say"
+        )
+    images = torch.from_numpy(np.stack(arrays)).float().div_(255)
+    images = images.unsqueeze(1) if mode == "L" else images.permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(labels), classes, f"folder:{path.name}")
+
+
+def _picture(file: Path, size: int | None) -> Image.Image:
+    """One image file, read whole; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
+    try:
+        with Image.open(file) as picture:
+            picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(
+            f"folder: {file} cannot be read as an image ({error}); mend or remove it"
+        ) from error
+    return picture.resize((size, size), Image.Resampling.BILINEAR) if size else picture

@@ -1,0 +1,225 @@
+"""Training with a progress bar, per-epoch probes and a cache of finished runs."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm.auto import tqdm
+
+from nclib import cache as kept
+from nclib.activations import evaluating, tap
+from nclib.data import ImageSet
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Probe = Callable[[nn.Module], object]
+
+
+@dataclass
+class Run:
+    """A trained model and how it got there.
+
+    ``history`` has "epoch", "loss" and "accuracy" (both over the epoch, while training), and for
+    each probe a column; "probe_epoch" says when the probes looked. A column is a list of floats, or
+    one tensor ``[times, ...]`` for a probe that returns tensors.
+    """
+
+    model: nn.Module
+    history: dict[str, list | Tensor] = field(default_factory=dict)
+    seconds: float = 0.0  # wall time of the training, probes included
+    cached: bool = False  # read from the cache instead of trained
+    interrupted: bool = False  # stopped by ctrl-C; the model holds the weights of that moment
+
+
+def fit(
+    model: nn.Module,
+    train: ImageSet,
+    *,
+    epochs: int = 40,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-2,
+    batch_size: int = 128,
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    loss: Loss | None = None,
+    targets: Tensor | None = None,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    probes: Mapping[str, Probe] | None = None,
+    probe_at: Collection[int] | None = None,
+    seed: int = 0,
+    cache: bool = True,
+    progress: bool = True,
+) -> Run:
+    """Train ``model`` in place on ``train`` and return a ``Run``; cosine schedule from ``lr`` to 0.
+
+    The default is SGD with Nesterov momentum; ``optimizer(parameters)`` replaces it (and then
+    ``momentum``, ``weight_decay`` and ``lr`` are its own business). ``loss(model, x, y)`` replaces
+    the cross-entropy of ``model(x)``; ``targets`` ``[N, ...]`` replaces the labels as y;
+    ``augment(x, generator)`` changes each batch. ``probes`` maps a name to ``f(model)``, called in
+    evaluation mode without gradients after the epochs of ``probe_at`` (0 is before training; None
+    is every epoch) and returning a number, a tensor or a dict of these (column "name/key").
+
+    ``seed`` fixes the order of the samples. The run is kept under the content of all these
+    arguments, so the same call returns at once; ``cache=False`` trains anew. Ctrl-C ends the
+    training early with a warning and returns what there is. Raises ``ValueError`` for sizes that
+    do not fit and for a loss that is no longer finite.
+    """
+    _check(train, epochs, batch_size, targets)
+    probe_at = range(1, epochs + 1) if probe_at is None else sorted(set(probe_at))
+    path = None
+    if cache:
+        hyper = [epochs, lr, momentum, weight_decay, batch_size, seed, list(probe_at)]
+        hooks = [optimizer, loss, targets, augment, dict(probes or {})]
+        data = [train.images, train.labels, train.device.type]
+        key = kept.fingerprint(fit, type(model), model, data, hyper, hooks)
+        path = kept.cache_root() / f"{key}.safetensors"
+        run = _restore(model, path)
+        if run is not None:
+            return run
+
+    optimiser = (optimizer or _sgd(lr, momentum, weight_decay))(model.parameters())
+    batches = -(-len(train) // batch_size)
+    schedule = CosineAnnealingLR(optimiser, epochs * batches)
+    trainer = _Epoch(
+        train, targets, batches, optimiser, schedule, loss or _cross_entropy, augment, seed
+    )
+    run, start = Run(model), time.perf_counter()
+    try:
+        _probe(run, probes, 0, probe_at)
+        bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
+        for epoch in bar:
+            mean_loss, accuracy = trainer(model)
+            for name, value in (("epoch", epoch), ("loss", mean_loss), ("accuracy", accuracy)):
+                run.history.setdefault(name, []).append(value)
+            _probe(run, probes, epoch, probe_at)
+            bar.set_postfix(loss=f"{mean_loss:.4f}", accuracy=f"{accuracy:.4f}", refresh=False)
+    except KeyboardInterrupt:
+        run.interrupted = True
+        warnings.warn(
+            f"training stopped after {len(run.history.get('epoch', []))} epochs", stacklevel=2
+        )
+    model.eval()
+    run.seconds = time.perf_counter() - start
+    run.history = {
+        k: torch.stack(v) if isinstance(v[0], Tensor) else v for k, v in run.history.items()
+    }
+    if path is not None and not run.interrupted:
+        _keep(run, path)
+    return run
+
+
+def predict(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
+    """Logits ``[N, K]``, in evaluation mode and without gradients; the model's mode is restored."""
+    with evaluating(model), torch.no_grad():
+        return torch.cat([model(batch) for batch in images.split(batch_size)])
+
+
+def accuracy(model: nn.Module, data: ImageSet) -> float:
+    """Share of ``data`` that the model labels as ``data.labels`` does."""
+    return float((predict(model, data.images).argmax(1) == data.labels).float().mean())
+
+
+def _check(train: ImageSet, epochs: int, batch_size: int, targets: Tensor | None) -> None:
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(
+            f"epochs and batch_size: got {epochs} and {batch_size}; 1 or more is allowed"
+        )
+    if targets is not None and len(targets) != len(train):
+        raise ValueError(
+            f"targets: got {len(targets)} rows for {len(train)} images; one each is needed"
+        )
+
+
+def _sgd(lr: float, momentum: float, weight_decay: float) -> Callable[..., torch.optim.Optimizer]:
+    def make(parameters):
+        options = {"momentum": momentum, "nesterov": momentum > 0, "weight_decay": weight_decay}
+        return torch.optim.SGD(parameters, lr, **options)
+
+    return make
+
+
+def _cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(model(images), labels)
+
+
+class _Epoch:
+    """One pass over the data at each call; returns the mean loss and the running accuracy."""
+
+    def __init__(self, train, targets, batches, optimiser, schedule, loss, augment, seed) -> None:
+        self.images = train.images.contiguous(memory_format=torch.channels_last)
+        self.targets = train.labels if targets is None else targets.to(train.device)
+        self.batches, self.optimiser, self.schedule = batches, optimiser, schedule
+        self.loss, self.augment = loss, augment
+        self.order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on any device
+        self.noise = torch.Generator(train.device).manual_seed(seed)
+
+    def __call__(self, model: nn.Module) -> tuple[float, float]:
+        model.to(memory_format=torch.channels_last).train()
+        total, right = 0.0, 0
+        order = torch.randperm(len(self.images), generator=self.order).to(self.images.device)
+        with tap(model, [""]) as seen:  # the logits of the latest pass: accuracy for free
+            for index in order.chunk(self.batches):
+                images, targets = self.images[index], self.targets[index]
+                if self.augment is not None:
+                    images = self.augment(images, self.noise)
+                loss = self.loss(model, images, targets)
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
+                self.schedule.step()
+                total = total + loss.detach() * len(index)
+                classes = targets if targets.dtype == torch.int64 else targets.argmax(1)
+                right = right + (seen[""].argmax(1) == classes).sum()
+        mean = float(total) / len(self.images)
+        if not mean < float("inf"):  # also true for NaN
+            raise ValueError(
+                f"the loss became {mean}; lower lr, or check what loss and augment return"
+            )
+        return mean, float(right) / len(self.images)
+
+
+def _probe(
+    run: Run, probes: Mapping[str, Probe] | None, epoch: int, probe_at: Collection[int]
+) -> None:
+    """Record what each probe says now; a dict becomes one column per key."""
+    if not probes or epoch not in probe_at:
+        return
+    run.history.setdefault("probe_epoch", []).append(epoch)
+    with evaluating(run.model), torch.no_grad():
+        for name, probe in probes.items():
+            value = probe(run.model)
+            columns = (
+                {f"{name}/{k}": v for k, v in value.items()}
+                if isinstance(value, Mapping)
+                else {name: value}
+            )
+            for column, entry in columns.items():
+                entry = entry.detach().cpu() if isinstance(entry, Tensor) else float(entry)
+                run.history.setdefault(column, []).append(entry)
+
+
+def _keep(run: Run, path) -> None:
+    tensors = {f"model/{k}": v for k, v in run.model.state_dict().items()}
+    tensors |= {f"history/{k}": v for k, v in run.history.items() if isinstance(v, Tensor)}
+    numbers = {k: v for k, v in run.history.items() if not isinstance(v, Tensor)}
+    kept.save(path, tensors, {"history": numbers, "seconds": run.seconds})
+
+
+def _restore(model: nn.Module, path) -> Run | None:
+    found = kept.load(path)
+    if found is None:
+        return None
+    tensors, record = found
+    weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    columns = {
+        k.removeprefix("history/"): v for k, v in tensors.items() if k.startswith("history/")
+    }
+    model.load_state_dict(weights)
+    model.eval()
+    return Run(model, {**record["history"], **columns}, record["seconds"], cached=True)
