@@ -1,0 +1,83 @@
+"""One look for every figure: seaborn on matplotlib, one palette that colour-blind readers can use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+CLEAN, POISON, NEUTRAL = "#0173b2", "#d55e00", "#949494"  # blue, vermilion, grey
+SEQUENTIAL, DIVERGING = "viridis", "vlag"  # heat maps: from 0 upwards; around 0
+DPI = 80
+
+
+def apply() -> None:
+    """Set the course's look for all figures that follow; importing ``nclib.plots`` does it."""
+    sns.set_theme("notebook", "whitegrid", "colorblind", font_scale=0.9)
+    plt.rcParams.update(
+        {"figure.dpi": DPI, "savefig.dpi": DPI, "figure.constrained_layout.use": True}
+    )
+    plt.rcParams.update({"axes.titlesize": "medium", "image.cmap": "gray_r"})
+
+
+def class_colours(count: int) -> list:
+    """One colour per class: the ten of seaborn's colour-blind palette, then evenly spaced hues."""
+    return sns.color_palette("colorblind" if count <= 10 else "husl", count)
+
+
+def panels(
+    count: int = 1, *, width: float = 4.2, height: float = 3.2, **options
+) -> tuple[Figure, list[Axes]]:
+    """A row of ``count`` axes, each ``width`` x ``height`` inches; ``options`` go to subplots."""
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False, **options)
+    return figure, list(axes[0])
+
+
+def label(axes: Axes, title: str, x: str, y: str) -> Axes:
+    """Title and axis labels, units in the labels."""
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return axes
+
+
+def show_images(
+    images: Tensor, titles: Sequence[str] | None = None, *, columns: int = 10, title: str = ""
+) -> Figure:
+    """A grid of images ``[N, C, H, W]`` in [0, 1], grey or colour, with a line of text above each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.1 * columns, 1.3 * rows), squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(images):
+            picture = images[i].detach().cpu().permute(1, 2, 0).numpy()
+            ax.imshow(picture.squeeze(-1) if picture.shape[2] == 1 else picture, vmin=0, vmax=1)
+            ax.set_title("" if titles is None else str(titles[i]), fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def heatmap(
+    values: np.ndarray | Tensor,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    centre: float | None = None,
+    fmt: str = ".2f",
+    ax: Axes | None = None,
+    **options,
+) -> Axes:
+    """An annotated matrix; ``centre`` makes the colours diverge around that value."""
+    values = np.asarray(values)
+    if ax is None:
+        _, (ax,) = panels(width=1.8 + 0.55 * len(columns), height=1.2 + 0.4 * len(rows))
+    look = {"cmap": SEQUENTIAL if centre is None else DIVERGING, "center": centre, "fmt": fmt}
+    look |= {"annot": values.size <= 150, "annot_kws": {"fontsize": 8}, "linewidths": 0.3}
+    sns.heatmap(values, xticklabels=columns, yticklabels=rows, ax=ax, **(look | options))
+    return label(ax, title, x, y)
