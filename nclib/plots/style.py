@@ -1,4 +1,4 @@
-"""One look for every figure: seaborn on matplotlib, one palette that colour-blind readers can use."""
+"""One look for every figure: seaborn on matplotlib, one palette, safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def panels(
 
 
 def label(axes: Axes, title: str, x: str, y: str) -> Axes:
-    """Title and axis labels, units in the labels."""
+    """Title and axis labels; units belong in the labels."""
     axes.set(title=title, xlabel=x, ylabel=y)
     return axes
 

@@ -1,0 +1,41 @@
+"""A results table that survives a kill: each finished row is on disk before the next one starts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
+
+
+class Table:
+    """The rows of ``data/results/NAME.csv``; ``key`` names the columns that identify a row."""
+
+    def __init__(self, name: str, key: tuple[str, ...], folder: Path = RESULTS) -> None:
+        self.path, self.key = folder / f"{name}.csv", key
+        self.rows: list[dict[str, str]] = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def _id(self, row: dict) -> tuple[str, ...]:
+        return tuple(str(row[column]) for column in self.key)
+
+    def has(self, **key: object) -> bool:
+        """Whether the row with this key is finished."""
+        return self._id(key) in map(self._id, self.rows)
+
+    def add(self, row: dict[str, object]) -> None:
+        """Add or replace a row and write the whole table, in key order, in one move."""
+        row = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+        self.rows = [r for r in self.rows if self._id(r) != self._id(row)] + [row]
+        self.rows.sort(key=self._id)
+        columns = list(dict.fromkeys(c for r in self.rows for c in r))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".part")
+        with draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(draft, self.path)
