@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+pytest.importorskip("uv")
 PINS = Path(__file__).with_name("colab-constraints.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -72,6 +73,7 @@ def test_the_dependencies_resolve_with_every_pin_of_colab_unmoved():
     assert all(re.match(r"(nvidia-|cuda-|triton$|jedi$)", name) for name in missing), missing
 
 
+@pytest.mark.slow
 def test_a_dependency_that_would_move_a_pin_is_found():
     run = resolve(["numpy>=2.2"])
     assert run.returncode != 0 and "numpy" in run.stderr

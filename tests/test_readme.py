@@ -1,0 +1,103 @@
+"""The README's table says what the notebooks say, and the repository has the files it names."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import readme  # noqa: E402
+
+FIRST = """# Lesson 03: Poison | labels
+
+[badge]
+
+After this lesson you will be able to:
+
+- flip labels,
+  all of them;
+- read a *table*.
+
+Prerequisites: 01
+- not an objective
+"""
+
+
+def test_the_table_is_up_to_date():
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.written(), "run `make readme`"
+
+
+def test_title_and_objectives_come_from_the_first_cell():
+    assert readme.title(FIRST) == "Lesson 03: Poison | labels"
+    assert readme.objectives(FIRST) == ["flip labels, all of them", "read a *table*"]
+    with pytest.raises(ValueError, match="no H1"):
+        readme.title("## only a second heading")
+
+
+def test_a_new_notebook_and_new_times_change_the_table(tmp_path):
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}{readme.END}\nafter\n")
+    for folder in ("notebooks", "exercises", "build"):
+        (tmp_path / folder).mkdir()
+    cells = {"cells": [{"cell_type": "markdown", "source": FIRST}]}
+    (tmp_path / "notebooks/03_poison.ipynb").write_text(json.dumps(cells))
+    assert readme.main(["--check"], tmp_path) == 1
+    assert readme.main([], tmp_path) == 0
+    row = (tmp_path / "README.md").read_text().splitlines()[4]
+    assert row.startswith(
+        r"| 03 | [Poison \| labels](notebooks/03_poison.ipynb) | flip labels, all"
+    )
+    assert "Exercise" not in row
+    (tmp_path / "exercises/03_poison.ipynb").write_text("{}")
+    (tmp_path / "build/times.json").write_text('{"03_poison": 42.0, "99_gone": 1}')
+    readme.main([], tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "| 0.7 |" in text and "exercises/03_poison.ipynb" in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert readme.minutes(tmp_path) == {"03_poison": 0.7}
+    assert readme.main(["--check"], tmp_path) == 0
+
+
+def test_every_file_that_a_page_links_to_exists():
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:\s]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_environment_yml_takes_everything_from_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, rest = environment["dependencies"]
+    assert (python, pip) == ("python>=3.11,<3.14", "pip")
+    assert rest == {"pip": ["-e .[lab]"]}
+    assert set(environment) == {"name", "channels", "dependencies"}
+
+
+def test_the_pins_are_names_and_versions_only():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[\w.-]+==[\w.+]+( ; .+)?", line), line
+        assert "/" not in line and "nclib" not in line
+
+
+def test_the_citation_is_complete_and_has_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert f'version = "{citation["version"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*.yml")), ids=lambda p: p.name)
+def test_a_workflow_is_yaml_and_runs_targets_that_the_makefile_has(path):
+    flow = yaml.safe_load(path.read_text())
+    assert flow["name"] and flow["jobs"] and True in flow  # yaml reads the key "on" as true
+    targets = set(re.findall(r"(?m)^([a-z-]+):.*##", (ROOT / "Makefile").read_text()))
+    for job in flow["jobs"].values():
+        assert job["runs-on"] and job["steps"]
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            named = re.findall(r"\bmake ([a-z-]+)", step.get("run", ""))
+            assert set(named) <= targets

@@ -1,0 +1,105 @@
+"""Write the README's table of lessons from the notebooks themselves.
+
+python tools/readme.py           rewrite it, and the minutes if build/times.json is there
+python tools/readme.py --check    change nothing; fail where the table is out of date
+
+The title is the lesson's H1, "you will" its objectives, the minutes those measured by the test run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+from links import ROOT, badge
+
+BEGIN, END = "<!-- lessons: written by tools/readme.py -->\n", "<!-- /lessons -->"
+MINUTES = "data/results/minutes.csv"
+
+
+def first_cell(path: Path) -> str:
+    """The markdown of the notebook's first cell."""
+    return "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+
+
+def title(text: str) -> str:
+    """The H1. Raises ``ValueError`` where there is none."""
+    found = re.search(r"(?m)^# +(.+?)\s*$", text)
+    if not found:
+        raise ValueError(f"the first cell has no H1: {text[:60]!r}")
+    return found[1]
+
+
+def objectives(text: str) -> list[str]:
+    """The items of the first list in the cell, without their final stop."""
+    found = re.search(r"(?m)^(?:(?:[-*]|\d+\.) .+\n?(?:[ \t]+\S.*\n?)*)+", text)
+    items = re.findall(
+        r"(?ms)^(?:[-*]|\d+\.) (.+?)(?=^(?:[-*]|\d+\.) |\Z)", found[0] if found else ""
+    )
+    return [re.sub(r"\s+", " ", item).strip().rstrip(".;") for item in items]
+
+
+def minutes(root: Path = ROOT) -> dict[str, float]:
+    """Notebook's name -> minutes, from the committed table."""
+    path = root / MINUTES
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["lesson"]: float(row["minutes"]) for row in csv.DictReader(file)}
+
+
+def record_minutes(root: Path = ROOT) -> None:
+    """Take the seconds of the last measured run (build/times.json) into the committed table."""
+    path = root / "build/times.json"
+    present = {p.stem for p in root.glob("notebooks/*.ipynb")}
+    if not path.exists() or not present:
+        return
+    times = {Path(name).stem: seconds for name, seconds in json.loads(path.read_text()).items()}
+    known = {name: value for name, value in minutes(root).items() if name in present}
+    known |= {name: round(float(s) / 60, 1) for name, s in times.items() if name in present}
+    (root / MINUTES).parent.mkdir(parents=True, exist_ok=True)
+    with (root / MINUTES).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerows([("lesson", "minutes"), *sorted(known.items())])
+
+
+def table(root: Path = ROOT) -> str:
+    """The markdown table, one row for each notebook in the folder."""
+    measured = minutes(root)
+    rows = ["| | lesson | you will | minutes | Colab |", "|---|---|---|---|---|"]
+    for path in sorted(root.glob("notebooks/*.ipynb")):
+        text, name = first_cell(path), path.name
+        heading = re.sub(r"^(?:Lesson )?\d+[.:]? *(?:[-–—:] *)?", "", title(text)).replace(
+            "|", r"\|"
+        )
+        goals = "; ".join(objectives(text)).replace("|", r"\|")
+        took = f"{measured[path.stem]:.1f}" if path.stem in measured else ""
+        links = badge(f"notebooks/{name}", root, "Lesson")
+        if (root / "exercises" / name).exists():
+            links += " " + badge(f"exercises/{name}", root, "Exercise")
+        rows.append(f"| {name[:2]} | [{heading}](notebooks/{name}) | {goals} | {took} | {links} |")
+    return "\n".join(rows) + "\n"
+
+
+def written(root: Path = ROOT) -> str:
+    """The README as it should be."""
+    before, rest = (root / "README.md").read_text(encoding="utf-8").split(BEGIN)
+    return before + BEGIN + table(root) + END + rest.split(END, 1)[1]
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    path = root / "README.md"
+    if "--check" in arguments:
+        good = path.read_text(encoding="utf-8") == written(root)
+        print("README.md is up to date" if good else "README.md is out of date: run `make readme`")
+        return int(not good)
+    record_minutes(root)
+    path.write_text(written(root), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
