@@ -1,0 +1,134 @@
+"""Readiness for a Mac's GPU, checked with no Mac: see guard.py. Run by `make test-mps`."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from guard import DEVICE, Guard, OnDevice, Refused, kernels
+
+from nclib import activations, data, device, geometry, models, training
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def guard(monkeypatch, tmp_path):
+    """The guard, on a machine whose only device beside the CPU is the stand-in."""
+    monkeypatch.setattr(device, "KINDS", (DEVICE.type, "cpu"))
+    monkeypatch.setattr(device, "available", lambda kind: kind in device.KINDS)
+    monkeypatch.delenv("NCLIB_DEVICE", raising=False)
+    monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
+    with Guard() as guard:
+        yield guard
+
+
+# The guard itself: it refuses what it must, and only that.
+
+
+def test_float64_on_the_device_is_refused(guard):
+    x = torch.rand(3).to(DEVICE)
+    for widen in (x.double, lambda: x.to(torch.float64), lambda: torch.rand(3).double().to(DEVICE)):
+        with pytest.raises(Refused, match="float64"):
+            widen()
+    with pytest.raises(Refused, match="float64"):
+        torch.zeros(2, dtype=torch.float64, device=DEVICE)
+
+
+def test_the_cpu_is_free_to_do_both(guard):
+    x = torch.rand(5, 3).to(DEVICE).cpu()
+    assert type(x) is torch.Tensor
+    assert torch.linalg.svdvals(x.double()).dtype == torch.float64
+    assert guard.seen.keys() == {"_to_copy"}
+
+
+def test_an_operator_without_mps_kernel_is_refused(guard):
+    x = torch.rand(4, 4).to(DEVICE)
+    for call, name in ((torch.mode, "mode"), (torch.linalg.eig, "linalg_eig")):
+        with pytest.raises(Refused, match=f"{name} has no MPS kernel"):
+            call(x)
+
+
+def test_svd_on_the_device_is_refused_where_this_torch_lacks_it(guard):
+    x = torch.rand(4, 4).to(DEVICE)
+    lacks = "MPS" not in kernels()["_linalg_svd"]
+    with pytest.raises(Refused, match="svd") if lacks else contextlib.nullcontext():
+        torch.linalg.svd(x)
+
+
+def test_two_devices_and_a_foreign_generator_are_refused(guard):
+    x = torch.rand(4).to(DEVICE)
+    with pytest.raises(Refused, match="mixes"):
+        x + torch.rand(4)
+    with pytest.raises(Refused, match="generator"):
+        torch.rand(4, device=DEVICE, generator=torch.Generator().manual_seed(0))
+    torch.rand(4, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(0))
+    assert x.add(torch.tensor(2.0))[torch.tensor([0, 1])].shape == (2,)  # these MPS allows
+    with pytest.raises((RuntimeError, TypeError)):
+        x.numpy()
+
+
+def test_numbers_and_gradients_are_real(guard):
+    x = torch.rand(4, 3).to(DEVICE).requires_grad_()
+    (x.square().sum() * 2).backward()
+    assert isinstance(x.grad, OnDevice) and x.grad.device == DEVICE
+    assert torch.equal(x.grad.cpu(), 4 * x.detach().cpu())
+
+
+# The package's device code: one line each; a new module adds its own.
+
+
+def small():
+    train, test = data.load("digits", n_train=200, n_test=50)
+    assert train.device == DEVICE
+    return train, test
+
+
+@pytest.mark.parametrize("arch", ["cnn", "mlp", "resnet18"])
+def test_training_features_and_geometry(guard, arch):
+    train, test = small()
+    train = train if arch != "resnet18" else train.subset(torch.arange(40))
+    model = models.build(arch, train)
+
+    def probe(model):
+        seen = activations.features(model, train.images, pool="gap")
+        return geometry.by_layer(seen, train.labels)[model.layer_names[-1]].row()
+
+    run = training.fit(model, train, epochs=2, probes={"nc": probe}, progress=False)
+    assert len(run.history["loss"]) == 2 and not run.cached
+    assert 0 <= training.accuracy(model, test) <= 1
+    hidden = activations.features(model, train.images, ["penultimate"])["penultimate"]
+    found = geometry.measure(hidden, train.labels, activations.classifier(model)[1])
+    assert geometry.residual(hidden, train.labels).shape == (len(train),)
+    assert found.nc1 > 0
+    assert training.fit(models.build(arch, train), train, epochs=2, probes={"nc": probe}).cached
+    assert len(guard.seen) > 30  # not vacuous: the operators did pass through the guard
+
+
+@pytest.mark.parametrize("name", device.CHECKS)
+def test_each_check_of_the_self_test_passes_the_guard(guard, name):
+    assert torch.isfinite(device.CHECKS[name](DEVICE).cpu()).all()
+
+
+# The lessons: every code cell, on the stand-in.
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_a_lesson_runs_under_the_guard(guard, path, monkeypatch, tmp_path):
+    pytest.importorskip("IPython")
+    import matplotlib.pyplot as plt
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NCLIB_STRICT", "1")
+    plt.switch_backend("agg")
+    shell = InteractiveShell()
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] != "code":
+            continue
+        result = shell.run_cell("".join(cell["source"]), silent=True)
+        plt.close("all")
+        error = result.error_before_exec or result.error_in_exec
+        assert error is None, f"{path.name}, cell {number}: {error}"
+    assert len(guard.seen) > 5
