@@ -47,7 +47,7 @@ def label(axes: Axes, title: str, x: str, y: str) -> Axes:
 def show_images(
     images: Tensor, titles: Sequence[str] | None = None, *, columns: int = 10, title: str = ""
 ) -> Figure:
-    """A grid of images ``[N, C, H, W]`` in [0, 1], grey or colour, with a line of text above each."""
+    """A grid of images ``[N, C, H, W]`` in [0, 1], grey or colour, with a line above each."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.1 * columns, 1.3 * rows), squeeze=False)
     for i, ax in enumerate(axes.flat):
