@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
-LESSON00 := $(firstword $(wildcard notebooks/00_*.ipynb) notebooks)
+LESSON00 := $(firstword $(wildcard notebooks/00_*.ipynb))
 
 # No display: Linux without X11 or Wayland. A Mac always has one.
 ifneq ($(shell uname),Darwin)
@@ -26,7 +26,8 @@ help: ## this list
 
 lab: $(VENV)/.lab ## install, then open JupyterLab on lesson 00 (HEADLESS=1: no browser)
 	@$(if $(BROWSER_FLAGS),echo "JupyterLab starts without a browser; open the address below.")
-	@$(PY) -m jupyterlab $(BROWSER_FLAGS) $(ALLOW_ROOT) $(LESSON00)
+	@$(PY) -m jupyterlab $(BROWSER_FLAGS) $(ALLOW_ROOT) --log-level=WARN \
+	  --LabApp.default_url=/lab/tree/$(LESSON00)
 
 run: $(VENV)/.lab ## execute every lesson on the embedded digits, into build/
 	OMP_NUM_THREADS=1 $(PY) tools/execute.py run
@@ -87,7 +88,7 @@ $(VENV)/.lab $(VENV)/.test $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(wildcard 
 
 $(UV):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 14); ok or \
-	  print("$(PYTHON) is Python %d.%d; this course needs 3.11 to 3.14." % v, \
+	  print("$(PYTHON) is Python %d.%d; this course needs 3.11, 3.12 or 3.13." % v, \
 	  "Name another one: make PYTHON=python3.12 ..."); sys.exit(not ok)'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)."; \
