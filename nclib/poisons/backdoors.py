@@ -1,0 +1,133 @@
+"""Backdoors: a trigger in a few training images, and the same trigger at test time.
+
+``rate`` is a share of the whole training set. All-to-one attacks relabel samples of the other
+classes to ``target``; SIG keeps the labels and so lives in the target class alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from nclib.data import ImageSet, check_images
+from nclib.poisons import triggers
+from nclib.poisons.sets import PoisonedSet, Trigger, check_budget, check_target, choose, poisoned
+
+
+def badnets(
+    data: ImageSet,
+    rate: float = 0.1,
+    target: int = 0,
+    *,
+    patch: str = "pattern",
+    value: float = 1.0,
+    all_to_all: bool = False,
+    seed: int = 0,
+) -> PoisonedSet:
+    """Stamp a patch near the lower right corner and relabel (Gu et al. 2017, arXiv 1708.06733).
+
+    ``patch`` is "pattern", "pixel", "checkerboard" or "square" of brightness ``value``.
+    ``all_to_all`` turns class c into c + 1 instead of ``target``. Raises ``ValueError`` for a bad
+    rate, target, patch or value.
+    """
+    trigger = triggers.patch(data.shape, patch, value)
+    if all_to_all:
+        labels = (data.labels + 1) % data.num_classes
+        return _stamp(data, choose(data, rate, seed=seed), trigger, labels, "badnets", None)
+    return _all_to_one(data, rate, target, trigger, "badnets", seed)
+
+
+def blended(
+    data: ImageSet,
+    rate: float = 0.1,
+    target: int = 0,
+    *,
+    alpha: float = 0.2,
+    pattern: Tensor | None = None,
+    seed: int = 0,
+) -> PoisonedSet:
+    """Blend a whole image into the samples and relabel (Chen et al. 2017, arXiv 1712.05526).
+
+    ``alpha`` is the share of the ``pattern`` ``[C, H, W]`` in [0, 1]; None is uniform noise, the
+    paper's random pattern, drawn from ``seed``. Raises ``ValueError`` for bad arguments.
+    """
+    check_budget(alpha, "alpha")
+    pattern = triggers.noise_image(data.shape, seed) if pattern is None else pattern
+    if tuple(pattern.shape) != data.shape:
+        raise ValueError(f"pattern: got {tuple(pattern.shape)}; {data.shape} is needed")
+    check_images(pattern[None], "pattern")
+    return _all_to_one(data, rate, target, triggers.Blend(pattern, alpha), "blended", seed)
+
+
+def sig(
+    data: ImageSet,
+    rate: float = 0.05,
+    target: int = 0,
+    *,
+    delta: float = 40 / 255,
+    frequency: float = 6,
+    relabel: bool = False,
+    seed: int = 0,
+) -> PoisonedSet:
+    """Add a horizontal sine wave to samples of the target class (Barni et al. 2019, 1902.11237).
+
+    The labels stay right, so ``rate`` (a share of the whole set) cannot pass the share of the
+    class. ``relabel=True`` is the easier variant: samples of other classes, relabelled. Raises
+    ``ValueError`` for a bad rate, target or ``delta``.
+    """
+    trigger = triggers.sinusoid(data.shape, delta, frequency)
+    if relabel:
+        return _all_to_one(data, rate, target, trigger, "sig", seed)
+    check_target(data, target)
+    index = choose(data, rate, data.labels == target, seed)
+    return _stamp(data, index, trigger, data.labels, "sig", target)
+
+
+def wanet(
+    data: ImageSet,
+    rate: float = 0.1,
+    target: int = 0,
+    *,
+    s: float = 0.5,
+    k: int = 4,
+    noise_ratio: float = 2.0,
+    seed: int = 0,
+) -> PoisonedSet:
+    """Warp the samples by a smooth field and relabel (Nguyen and Tran 2021, arXiv 2102.10369).
+
+    ``s`` is the strength and ``k`` the number of control points. Noise mode: ``noise_ratio *
+    rate`` further samples get a randomly disturbed warp and keep their label, so that only the
+    exact warp counts; they are marked as poisoned too. Raises ``ValueError`` for bad arguments.
+    """
+    if noise_ratio < 0:
+        raise ValueError(f"noise_ratio: got {noise_ratio}; 0 or more is allowed")
+    trigger = triggers.warp(data.shape, s, k, seed)
+    found = _all_to_one(data, rate, target, trigger, "wanet", seed)
+    if s == 0:
+        return found
+    chosen = found.labels != found.clean_labels
+    decoys = choose(data, noise_ratio * round(rate * len(data)) / len(data), ~chosen, seed + 1)
+    grids = triggers.jitter(trigger.grid, len(decoys), seed).to(data.device)
+    images = found.images.clone()
+    if len(decoys):
+        images[decoys] = grid_sample(images[decoys], grids, align_corners=True).clamp(0, 1)
+    return poisoned(data, images, found.labels, "wanet", target=target, trigger=trigger)
+
+
+def _all_to_one(
+    data: ImageSet, rate: float, target: int, trigger: Trigger, attack: str, seed: int
+) -> PoisonedSet:
+    check_target(data, target)
+    index = choose(data, rate, data.labels != target, seed)
+    return _stamp(data, index, trigger, torch.full_like(data.labels, target), attack, target)
+
+
+def _stamp(
+    data: ImageSet, index: Tensor, trigger: Trigger, goal: Tensor, attack: str, target: int | None
+) -> PoisonedSet:
+    """Put the trigger on the samples of ``index`` and give them their label of ``goal`` [N]."""
+    images, labels = data.images.clone(), data.labels.clone()
+    if len(index):
+        images[index], labels[index] = trigger(images[index]), goal[index]
+    return poisoned(data, images, labels, attack, target=target, trigger=trigger)

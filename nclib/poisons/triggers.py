@@ -1,0 +1,131 @@
+"""What a backdoor attacker adds to an image: each trigger is called with images, returns images.
+
+A trigger never changes its input and moves itself to the device of the images.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
+
+from nclib.poisons.sets import check_budget
+
+PATTERNS = ("pattern", "pixel", "checkerboard", "square")
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """Overwrite the pixels where ``mask`` is 1 with ``value``; both ``[C, H, W]``."""
+
+    mask: Tensor
+    value: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        mask, value = self.mask.to(images.device), self.value.to(images.device)
+        return images * (1 - mask) + value * mask
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Mix with a whole image: ``(1 - alpha) x + alpha pattern``; ``pattern`` ``[C, H, W]``."""
+
+    pattern: Tensor
+    alpha: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (1 - self.alpha) * images + self.alpha * self.pattern.to(images.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Add ``scale * pattern`` ``[C, H, W]`` and clip to [0, 1]; a larger ``scale`` amplifies."""
+
+    pattern: Tensor
+    scale: float = 1.0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images + self.scale * self.pattern.to(images.device)).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Warp:
+    """Resample at the points of ``grid`` ``[H, W, 2]``, in [-1, 1], bilinear."""
+
+    grid: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        grid = self.grid.to(images.device).expand(len(images), *self.grid.shape)
+        return grid_sample(images, grid, align_corners=True).clamp(0, 1)
+
+
+def patch(
+    shape: tuple[int, int, int], kind: str = "pattern", value: float = 1.0, margin: int = 1
+) -> Patch:
+    """A small patch ``margin`` pixels from the lower right corner of images of ``shape`` (C, H, W).
+
+    ``kind`` "pixel" is one pixel and "pattern" four in a reversed lambda (both from BadNets);
+    "checkerboard" is the 3 x 3 board of black and ``value`` of Turner et al.; "square" is 3 x 3.
+    Raises ``ValueError`` for an unknown kind, a value outside [0, 1], or no room.
+    """
+    if kind not in PATTERNS:
+        raise ValueError(f"patch: got {kind!r}; allowed are {', '.join(PATTERNS)}")
+    check_budget(value, "value")
+    board = {
+        "pixel": [[1.0]],
+        "pattern": [[0.0, 0, 1], [0, 1, 0], [1, 0, 1]],
+        "checkerboard": [[1.0, 0, 1], [0, 1, 0], [1, 0, 1]],
+        "square": [[1.0] * 3] * 3,
+    }[kind]
+    board = torch.tensor(board)
+    height, width = shape[1:]
+    if margin < 0 or min(height, width) < len(board) + margin:
+        raise ValueError(f"margin: a patch of {len(board)} pixels does not fit at {margin}")
+    top, left = height - margin - len(board), width - margin - len(board)
+    mask, paint = torch.zeros(shape), torch.zeros(shape)
+    area = (slice(None), slice(top, height - margin), slice(left, width - margin))
+    mask[area] = torch.ones_like(board) if kind == "checkerboard" else board
+    paint[area] = board * value
+    return Patch(mask, paint)
+
+
+def noise_image(shape: tuple[int, int, int], seed: int = 0) -> Tensor:
+    """Uniform noise in [0, 1]: the random pattern of Chen et al. 2017."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sinusoid(shape: tuple[int, int, int], delta: float = 40 / 255, frequency: float = 6) -> Add:
+    """SIG's horizontal wave ``delta sin(2 pi j f / W)`` over the columns j."""
+    check_budget(delta, "delta")
+    wave = delta * torch.sin(2 * math.pi * torch.arange(shape[2]) * frequency / shape[2])
+    return Add(wave.expand(shape).clone())
+
+
+def warp(shape: tuple[int, int, int], s: float = 0.5, k: int = 4, seed: int = 0) -> Warp:
+    """WaNet's smooth random field: k x k control points of mean size ``s``, upsampled.
+
+    The shift is about ``s / 2`` pixels. Raises ``ValueError`` for s < 0 or k < 2.
+    """
+    if s < 0 or k < 2:
+        raise ValueError(f"s and k: got {s} and {k}; s >= 0 and k >= 2 are allowed")
+    height, width = shape[1:]
+    points = torch.rand(1, 2, k, k, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    field = points / points.abs().mean()
+    field = interpolate(field, (height, width), mode="bicubic", align_corners=True)
+    return Warp(_grid(height, width, s * field[0].permute(1, 2, 0)))
+
+
+def jitter(grid: Tensor, count: int, seed: int) -> Tensor:
+    """WaNet's noise mode: ``count`` grids with up to a pixel's half of random shift each."""
+    noise = torch.rand(count, *grid.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return (grid + noise / torch.tensor([grid.shape[1], grid.shape[0]])).clamp(-1, 1)
+
+
+def _grid(height: int, width: int, shift: Tensor) -> Tensor:
+    """The identity grid plus ``shift`` [H, W, 2] (x, y), in units of 1/W and 1/H of [-1, 1]."""
+    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return (torch.stack([x, y], -1) + shift / torch.tensor([width, height])).clamp(-1, 1)
