@@ -1,0 +1,1 @@
+"""Defences at test time and at training time, one file each."""
