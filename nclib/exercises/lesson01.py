@@ -9,13 +9,14 @@ from nclib.exercises import Wrong, choice, exercise
 
 
 @exercise(
+    "01.cosines",
     reference=(-1 / 2, -1 / 3),
     hints=(
         "Three directions in a plane, evenly spread, enclose 120 degrees. And cos 120 degrees is?",
         "The K directions sum to zero. Multiply that sum by one of them: 1 + (K-1) cos = 0.",
     ),
 )
-def cosines(answer):
+def _(answer):
     for classes, cosine in zip((3, 4), answer, strict=True):
         if abs(cosine) > 1:
             raise Wrong(f"{cosine} is no cosine; give the cosine, not the angle")
@@ -28,13 +29,14 @@ def _nc1(features, labels):
 
 
 @exercise(
+    "01.simplex_etf",
     reference=geometry.simplex_etf,
     hints=(
         "torch.eye(K) has K orthogonal unit vectors as rows; their mean has 1/K in every place.",
         "A centred row has squared length (K-1)/K. What makes it 1?",
     ),
 )
-def simplex_etf(answer):
+def _(answer):
     for classes in (2, 3, 10):
         frame = torch.as_tensor(answer(classes)).double()
         if frame.shape != (classes, classes):
@@ -48,6 +50,7 @@ def simplex_etf(answer):
 
 
 @exercise(
+    "01.nc1",
     reference=_nc1,
     hints=(
         "Convert with features.cpu().double() first. Then one mean per class, torch.stack'ed.",
@@ -55,7 +58,7 @@ def simplex_etf(answer):
         "Sigma_W @ torch.linalg.pinv(Sigma_B, rtol=1e-10) is still to be divided by K.",
     ),
 )
-def nc1(answer):
+def _(answer):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(4).repeat(15)[:50]  # classes of 12 and 13 images
     means = torch.randn(4, 6, generator=generator)
@@ -74,30 +77,35 @@ def nc1(answer):
         raise Wrong(f"your value is {found:.4f}; the definition gives {exact:.4f}")
 
 
-after_zero = choice(
+choice(
+    "01.after_zero",
     "falls tenfold",
-    {
+    ("stays", "halves", "falls tenfold"),
+    why={
         "stays": "zero error is not zero loss: the network goes on training. Look at the figure",
         "halves": "the direction is right, the effect is much stronger. Look at the figure",
     },
     hints=("Is the loss zero when the error is zero?", "Read the log scale of the figure below."),
 )
 
-train_or_test = choice(
+choice(
+    "01.train_or_test",
     "train",
-    {"test": "the loss never sees a test image. Which set can be fitted exactly?"},
+    ("train", "test"),
+    why={"test": "the loss never sees a test image. Which set can be fitted exactly?"},
     hints=("Which images does the loss see?", "Compare the ends of the two curves below."),
 )
 
 
 @exercise(
+    "01.nearest_class_mean",
     reference=lambda features, means: torch.cdist(features, means).argmin(1),
     hints=(
         "torch.cdist(a, b) gives all distances between the rows of a and the rows of b.",
         "You need the position of the smallest entry in each row: argmin along dimension 1.",
     ),
 )
-def nearest_class_mean(answer):
+def _(answer):
     generator = torch.Generator().manual_seed(1)
     means = torch.randn(5, 3, generator=generator) + 2
     features = 2 * torch.randn(40, 3, generator=generator) + 2
