@@ -7,46 +7,78 @@ python tools/execute.py refresh [01 05 ...]      save the outputs in notebooks/
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
+from links import badge, bootstrap
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from notebook import LESSONS, ROOT, code, lessons, read, write
 
-SETTING = re.compile(r'^DATASET = "\w+"', re.M)
+SETTING = re.compile(r'^DATASET = "[^"]*"', re.M)
+WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 900  # seconds for one cell
 
 
-def execute(notebook: nbformat.NotebookNode, dataset: str | None = None) -> None:
-    """Run all cells; raises ``RuntimeError`` for an error in a cell or inside a widget."""
-    for cell in code(notebook) if dataset else []:
-        cell.source = SETTING.sub(f'DATASET = "{dataset}"', cell.source)
+def fill(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Put the badge and the bootstrap cell where an author left BADGE and BOOTSTRAP."""
+    for cell in notebook.cells:
+        cell.source = re.sub(r"(?m)^BADGE$", badge(f"notebooks/{name}"), cell.source)
+        if cell.cell_type == "code" and cell.source.strip() == "BOOTSTRAP":
+            cell.source = bootstrap(name[:2])
+
+
+def execute(notebook: nbformat.NotebookNode, environment: Mapping[str, str] | None = None) -> None:
+    """Run all cells and tidy their outputs; ``RuntimeError`` for an error, in a widget too."""
     with tempfile.TemporaryDirectory() as empty:
         resources = {"metadata": {"path": empty}}
         client = NotebookClient(
-            notebook, timeout=TIMEOUT, resources=resources, kernel_name="python3"
+            notebook,
+            timeout=TIMEOUT,
+            resources=resources,
+            kernel_name="python3",
+            record_timing=False,
         )
         try:
-            client.execute()
-        except (CellExecutionError, CellTimeoutError) as error:
+            client.execute(env={**os.environ, **(environment or {})})
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise RuntimeError(str(error)) from error
     for state in client.widget_state.values():
         for output in state.get("outputs", ()):
             if output.get("output_type") == "error":
                 raise RuntimeError(f"in a widget: {output['ename']}: {output['evalue']}")
     for cell in code(notebook):
-        cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+        cell.outputs = [tidy for output in cell.outputs if (tidy := _tidy(output))]
 
 
-def _is_progress(output: nbformat.NotebookNode) -> bool:
-    """Progress bars: what tqdm writes to stderr, or its widget."""
-    bar = output.get("data", {}).get("text/plain", "")
-    return output.get("name") == "stderr" or bool(re.search(r"\d+%\|?.*\||it/s|epoch/s", bar))
+def _tidy(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """Without progress bars and stderr; a control, dead without a kernel, as a line of text."""
+    text = output.get("text", output.get("data", {}).get("text/plain", ""))
+    bar = re.search(r"\d+%\|?.*\||(it|epoch)/s|\?(it|epoch)/s|\d+%\s", text)
+    if output.get("name") == "stderr":
+        if not bar and text.strip():
+            print(f"\n  on stderr, not saved: {text.strip()[:300]}", file=sys.stderr)
+        return None
+    if WIDGET in output.get("data", {}):
+        output.data = {"text/plain": "(controls: run this cell to use them)"}
+        return None if bar else output
+    return output
+
+
+def set_dataset(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Change the setting. Raises ``RuntimeError`` where no cell has it."""
+    changed = 0
+    for cell in code(notebook):
+        cell.source, count = SETTING.subn(f'DATASET = "{name}"', cell.source)
+        changed += count
+    if changed != 1:
+        raise RuntimeError(f"{changed} cells set DATASET; one is needed")
 
 
 def run(paths: list[Path], target: Path | None, dataset: str | None) -> int:
@@ -56,7 +88,10 @@ def run(paths: list[Path], target: Path | None, dataset: str | None) -> int:
         notebook, start = read(path), time.perf_counter()
         print(f"{path.stem:<40}", end="", flush=True)
         try:
-            execute(notebook, dataset)
+            fill(notebook, path.name)
+            if dataset:
+                set_dataset(notebook, dataset)
+            execute(notebook, {"NCLIB_STRICT": "1"})
             verdict = "ok"
         except RuntimeError as error:
             failed, verdict = failed + 1, f"FAILED\n{error}"

@@ -10,9 +10,11 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS, STUDENTS = ROOT / "notebooks", ROOT / "exercises"
 SOLUTION = re.compile(
-    r"^(?P<indent>[ \t]*)### BEGIN SOLUTION\n(?P<body>.*?)^[ \t]*### END SOLUTION\n?", re.M | re.S
+    r"^(?P<indent>[ \t]*)### BEGIN SOLUTION\n(?P<body>.*?)^[ \t]*### END SOLUTION(?:\n|\Z)",
+    re.M | re.S,
 )
-CHECK = re.compile(r"(?<![\w.])check\(\s*\"(?P<name>\d\d\.\w+)\"")
+CHECK = re.compile(r"(?<![\w.])(?:lesson\.)?check\(\s*\"(?P<name>\d\d\.\w+)\"")
+MARKER = re.compile(r"^# NBVAL_\w+\n", re.M)
 
 
 def lessons(folder: Path = LESSONS) -> list[Path]:
@@ -45,29 +47,36 @@ def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
 
 
+def checks(notebook: nbformat.NotebookNode) -> list[str]:
+    """The names of the exercises, in order, each once."""
+    names = [found["name"] for cell in code(notebook) for found in CHECK.finditer(cell.source)]
+    return list(dict.fromkeys(names))
+
+
 def solutions(notebook: nbformat.NotebookNode) -> dict[str, str]:
     """Exercise name -> the code that solves it, without the markers.
 
     A solution belongs to the first ``check("NN.name", ...)`` after it. Raises ``ValueError`` where
-    there is none, or where one solution follows another before a check.
+    there is none.
     """
-    found, waiting = {}, None
+    found, waiting = {}, []
     for cell in code(notebook):
-        region = SOLUTION.search(cell.source)
-        if region:
-            if waiting is not None:
-                raise ValueError(f"no check follows the solution in: {waiting[:60]!r}")
-            waiting = _solved(cell.source) if region["indent"] else region["body"].strip()
-        name = CHECK.search(cell.source, region.end() if region else 0)
-        if name and waiting is not None:
-            found[name["name"]], waiting = waiting, None
-    if waiting is not None:
-        raise ValueError(f"no check follows the solution in: {waiting[:60]!r}")
+        rest = cell.source + "\n"
+        while name := CHECK.search(rest):
+            waiting += _solved(rest[: rest.rfind("\n", 0, name.start()) + 1])
+            if waiting:
+                found[name["name"]], waiting = "\n\n".join(waiting), []
+            rest = rest[rest.index("\n", name.end()) + 1 :]
+        waiting += _solved(rest)
+    if waiting:
+        raise ValueError(f"no check follows the solution {waiting[0][:60]!r}")
     return found
 
 
-def _solved(source: str) -> str:
-    """A cell without the markers and without what comes from its check on."""
-    lines = SOLUTION.sub(lambda region: region["body"], source).split("\n")
-    end = next((i for i, line in enumerate(lines) if CHECK.search(line)), len(lines))
-    return "\n".join(lines[:end]).strip()
+def _solved(source: str) -> list[str]:
+    """The solutions at the top level, or the whole source where one stands inside a function."""
+    regions = list(SOLUTION.finditer(source))
+    if any(region["indent"] for region in regions):
+        whole = SOLUTION.sub(lambda region: region["body"], source)
+        return [MARKER.sub("", whole).strip()]
+    return [region["body"].strip() for region in regions]
