@@ -7,16 +7,18 @@ they work offline. The other sets are read from the data root, or downloaded int
 from __future__ import annotations
 
 import os
-import shutil
+import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torchvision
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
@@ -32,6 +34,7 @@ TORCHVISION_SETS = {
 }
 NAMES = ("digits", *TORCHVISION_SETS, "folder:PATH")
 IMAGE_SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
+SILENCE = 60.0  # seconds without a byte after which a download is given up
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,15 +146,20 @@ def load(
     subset that ``seed`` fixes. ``size`` resizes to size x size pixels. ``device=None`` means
     ``device.pick()``. Raises ``ValueError`` or ``FileNotFoundError``, each saying what to do.
     """
+    for argument, value in (("n_train", n_train), ("n_test", n_test), ("size", size)):
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(
+                f"{argument}: got {value!r}; a whole number from 1, or None, is allowed"
+            )
+    device = pick(device)
     if name == "digits":
         train, test = _digits()
     elif name in TORCHVISION_SETS:
         train, test = (_torchvision(name, part, data_root(root)) for part in (True, False))
-    elif name.startswith("folder:"):
+    elif str(name).startswith("folder:") and name != "folder:":
         train, test = _folder(Path(name.removeprefix("folder:")).expanduser(), size, seed)
     else:
         raise ValueError(f"name: got {name!r}; allowed are {', '.join(NAMES)}")
-    device = pick() if device is None else device
     parts = [(train, n_train, "n_train"), (test, n_test, "n_test")]
     return tuple(_resized(_sampled(*part, seed), size).to(device) for part in parts)
 
@@ -159,13 +167,15 @@ def load(
 def stratified(labels: Tensor, n: int, seed: int = 0) -> Tensor:
     """Positions ``[n]`` of a random subset that keeps the class proportions, in rising order.
 
-    Raises ``ValueError`` where ``n`` is below the number of classes or above ``len(labels)``.
+    Every class is in it. Raises ``ValueError`` where ``n`` is below the number of classes or above
+    ``len(labels)``.
     """
     return _split(labels, n, seed)[0].sort().values
 
 
 def _split(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """A stratified choice of ``n`` positions, and the rest."""
+    labels = labels.cpu()
     present, counts = labels.unique(return_counts=True)
     if not len(present) <= n <= len(labels):
         raise ValueError(
@@ -173,12 +183,22 @@ def _split(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
         )
     if n == len(labels):
         return torch.arange(n), torch.arange(0)
-    if counts.min() < 2 or len(labels) - n < len(present):  # too few for scikit-learn's stratifier
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    rest = len(labels) - n
+    if counts.min() < 2 or rest < len(present) or counts.min() * n < len(labels):
+        order = _spread(labels, seed)  # scikit-learn refuses, or may lose the smallest class
         return order[:n], order[n:]
-    chosen = StratifiedShuffleSplit(1, train_size=n, test_size=len(labels) - n, random_state=seed)
-    first, rest = next(chosen.split(np.zeros(len(labels)), labels.cpu().numpy()))
-    return torch.from_numpy(first), torch.from_numpy(rest)
+    chooser = StratifiedShuffleSplit(1, train_size=int(n), test_size=int(rest), random_state=seed)
+    return tuple(map(torch.from_numpy, next(chooser.split(np.zeros(len(labels)), labels.numpy()))))
+
+
+def _spread(labels: Tensor, seed: int) -> Tensor:
+    """A random order whose every beginning holds each class in proportion, and all classes soon."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    turn = torch.empty(len(labels))
+    for c in labels.unique():
+        mine = labels[order] == c
+        turn[mine] = torch.arange(int(mine.sum())) / mine.sum()
+    return order[turn.argsort(stable=True)]
 
 
 def _sampled(data: ImageSet, n: int | None, argument: str, seed: int) -> ImageSet:
@@ -210,31 +230,38 @@ def _digits() -> tuple[ImageSet, ImageSet]:
 def _torchvision(name: str, train: bool, root: Path) -> ImageSet:
     """One of torchvision's sets from ``root``; a missing one is downloaded there first."""
     maker, folder = TORCHVISION_SETS[name]
-    if not (root / folder).exists():
-        _download(name, root)
-    remedy = f"Delete {root / folder} and load {name!r} again to download a fresh copy."
+    place = root / folder
+    if not place.exists():
+        _download(name, maker, root, folder)
     try:
-        raw = maker(root, train=train, download=False)
+        return _as_image_set(maker(root, train=train, download=False), name)
     except Exception as error:  # torchvision raises whatever the broken file provokes
         raise ValueError(
-            f"{name}: the files in {root / folder} cannot be read ({error}). {remedy}"
+            f"{name}: the files in {place} cannot be read ({str(error) or type(error).__name__}). "
+            f"Delete {place} and load {name!r} again to download a fresh copy."
         ) from error
+
+
+def _as_image_set(raw: torchvision.datasets.VisionDataset, name: str) -> ImageSet:
     images, labels = torch.as_tensor(raw.data), torch.as_tensor(raw.targets).long()
-    if len(images) != len(labels):
-        raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels. {remedy}")
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     classes = tuple(c.split(" - ")[0] if name == "mnist" else c for c in raw.classes)
     return ImageSet(images.float().div_(255).contiguous(), labels, classes, name)
 
 
-def _download(name: str, root: Path) -> None:
+def _download(name: str, maker: Callable, root: Path, folder: str) -> None:
     """Fetch into a staging folder and move it into place, so that no half file looks finished."""
-    maker, folder = TORCHVISION_SETS[name]
-    root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".incoming-{name}-", dir=root))
+    patience = socket.getdefaulttimeout()
     try:
-        maker(staging, train=True, download=True)
-        os.replace(staging / folder, root / folder)
+        root.mkdir(parents=True, exist_ok=True)
+        if not root.stat().st_mode & 0o222:  # the administrator, to whom all is open, asks too
+            raise PermissionError(f"{root} is read-only")
+        with tempfile.TemporaryDirectory(prefix=f".incoming-{name}-", dir=root) as staging:
+            print(f"{name}: downloading into {root}, this once")
+            socket.setdefaulttimeout(SILENCE)
+            maker(staging, train=True, download=True)
+            if not (root / folder).exists():  # another process may have been faster
+                os.replace(Path(staging, folder), root / folder)
     except Exception as error:
         raise FileNotFoundError(
             f"{name}: not found in {root}, and the download failed ({error}). Check the network "
@@ -242,7 +269,7 @@ def _download(name: str, root: Path) -> None:
             f"(NCLIB_DATA names another place). DATASET = 'digits' needs no download."
         ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        socket.setdefaulttimeout(patience)
 
 
 def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -256,8 +283,16 @@ def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet
     if (path / "train").is_dir():
         train, test = _image_tree(path / "train", size), _image_tree(path / "test", size)
         if train.classes != test.classes:
+            only = [
+                sorted(set(a.classes) - set(b.classes)) for a, b in ((train, test), (test, train))
+            ]
             raise ValueError(
-                f"folder: train/ has classes {train.classes}, test/ has {test.classes}"
+                f"folder: train/ and test/ in {path} need the same classes; "
+                f"only in train/: {only[0]}, only in test/: {only[1]}"
+            )
+        if {train.shape[0], test.shape[0]} == {1, 3}:  # one is grey: give it three equal channels
+            train, test = (
+                replace(d, images=d.images.repeat(1, 3 // d.shape[0], 1, 1)) for d in (train, test)
             )
         if train.shape != test.shape:
             raise ValueError(
@@ -271,14 +306,18 @@ def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet
 
 def _image_tree(path: Path, size: int | None) -> ImageSet:
     """All images below ``path``, one class per folder; grey only where every image is grey."""
-    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."))
+    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and _wanted(p.name)))
     if len(classes) < 2:
         raise ValueError(
             f"folder: {path} holds {len(classes)} class folder(s); at least 2 are needed"
         )
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (path / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(
+            p
+            for p in (path / name).rglob("*")
+            if p.suffix.lower() in IMAGE_SUFFIXES and all(map(_wanted, p.relative_to(path).parts))
+        )
         if not found:
             raise ValueError(f"folder: {path / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
         files += found
@@ -298,12 +337,20 @@ def _image_tree(path: Path, size: int | None) -> ImageSet:
     return ImageSet(images, torch.tensor(labels), classes, f"folder:{path.name}")
 
 
+def _wanted(name: str) -> bool:
+    """False for hidden files and folders, and for what a Mac adds to an archive."""
+    return not name.startswith((".", "__MACOSX"))
+
+
 def _picture(file: Path, size: int | None) -> Image.Image:
-    """One image file, read whole; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
+    """One image file, upright; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
     try:
         with Image.open(file) as picture:
+            if picture.mode[0] in "IF":
+                raise ValueError("more than 8 bits a channel; save it with 8")
+            picture = ImageOps.exif_transpose(picture)  # a phone stores how it was held
             picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # Pillow raises whatever the broken file provokes
         raise ValueError(
             f"folder: {file} cannot be read as an image ({error}); mend or remove it"
         ) from error
