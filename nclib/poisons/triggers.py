@@ -92,6 +92,19 @@ def patch(
     return Patch(mask, paint)
 
 
+def corners(shape: tuple[int, int, int], amplitude: float = 1.0) -> Add:
+    """Turner's trigger: a 3 x 3 checkerboard of +-``amplitude`` added in each corner."""
+    check_budget(amplitude, "amplitude")
+    if min(shape[1:]) < 6:
+        raise ValueError(f"shape: got {shape}; four corners of 3 pixels need 6 x 6")
+    board = amplitude * torch.tensor([[1.0, -1, 1], [-1, 1, -1], [1, -1, 1]])
+    pattern = torch.zeros(shape)
+    for rows in (slice(0, 3), slice(-3, None)):
+        for columns in (slice(0, 3), slice(-3, None)):
+            pattern[:, rows, columns] = board
+    return Add(pattern)
+
+
 def noise_image(shape: tuple[int, int, int], seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1]: the random pattern of Chen et al. 2017."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))

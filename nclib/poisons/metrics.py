@@ -1,0 +1,76 @@
+"""What an attack achieved, always beside a clean model under the same trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from nclib.data import ImageSet
+from nclib.poisons.sets import PoisonedSet
+from nclib.training import accuracy, predict
+
+
+def success(model: nn.Module, attack: PoisonedSet, test: ImageSet) -> float:
+    """Attack success rate: share of the triggered test images that get the attacker's label.
+
+    Test images whose true label is that label already do not count. For an attack on single
+    images it is the share of ``attack.victims`` that get ``attack.target`` (target hit rate).
+    Raises ``ValueError`` for an attack without a goal.
+    """
+    if attack.trigger is None and attack.victims is not None:
+        return float((predict(model, attack.victims).argmax(1) == attack.target).float().mean())
+    goal = attack.goal(test.labels)
+    others = goal != test.labels
+    predicted = predict(model, attack.trigger(test.images[others])).argmax(1)
+    return float((predicted == goal[others]).float().mean())
+
+
+def outcome(
+    model: nn.Module, clean_model: nn.Module, attack: PoisonedSet, test: ImageSet
+) -> dict[str, float]:
+    """One row: accuracy and success of the poisoned model, and of the clean one as a control.
+
+    ``clean_model`` is trained in the same way on the clean data; its success is what the trigger
+    does without any poison. Success is left out for an attack without a goal (label flips).
+    """
+    row = {"accuracy": accuracy(model, test), "control_accuracy": accuracy(clean_model, test)}
+    if attack.trigger is not None or attack.victims is not None:
+        row["success"] = success(model, attack, test)
+        row["control_success"] = success(clean_model, attack, test)
+    return row
+
+
+def confusion(model: nn.Module, test: ImageSet) -> Tensor:
+    """Share of each true class (row) that is predicted as each class (column): ``[K, K]``."""
+    pairs = test.labels * test.num_classes + predict(model, test.images).argmax(1)
+    counts = torch.bincount(pairs.cpu(), minlength=test.num_classes**2)
+    counts = counts.reshape(test.num_classes, -1).float()
+    return counts / counts.sum(1, keepdim=True).clamp_min(1)
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and Student's t interval ``(mean, low, high)`` over seeds, cut to [0, 1] for rates.
+
+    Raises ``ValueError`` for fewer than two values: one run has no spread.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"values: got {len(values)}; at least 2 runs are needed for an interval")
+    mean = values.mean()
+    half = stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1)
+    low, high = mean - half, mean + half
+    if values.min() >= 0 and values.max() <= 1:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return float(mean), float(low), float(high)
+
+
+def hit_rate(hits: int, trials: int, level: float = 0.95) -> tuple[float, float, float]:
+    """Share of hits with its exact (Clopper-Pearson) interval: ``(rate, low, high)``."""
+    if not 0 <= hits <= trials or trials < 1:
+        raise ValueError(f"hits: got {hits} of {trials}; 0 to trials, and at least 1 trial")
+    found = stats.binomtest(hits, trials).proportion_ci(level, method="exact")
+    return hits / trials, float(found.low), float(found.high)
