@@ -1,0 +1,350 @@
+"""The lesson contract: each rule takes a lesson and returns what is wrong with it, or ""."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import exercises as copies  # noqa: E402
+import links  # noqa: E402
+import notebook as tools  # noqa: E402
+import readme  # noqa: E402
+
+from nclib.exercises import find  # noqa: E402
+
+PACKAGES = {
+    *("nclib", "torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "seaborn"),
+    *("pandas", "tqdm", "PIL", "safetensors", "ipywidgets", "IPython"),
+}
+MINUTES = re.compile(r"(?m)^\*\*Minutes:\*\* (\d+(?:\.\d+)?) on a 2-core CPU\.")
+END = ("Where it fails", "What to remember", "Further reading")
+Cell = nbformat.NotebookNode
+RULES: list[Callable[[Lesson], str]] = []
+
+
+@dataclass
+class Lesson:
+    """A notebook and the name of its file."""
+
+    name: str
+    notebook: nbformat.NotebookNode
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return [cell for cell in self.notebook.cells if cell.source.strip()]
+
+    @cached_property
+    def code(self) -> list[Cell]:
+        return tools.code(self.notebook)
+
+    @cached_property
+    def header(self) -> str:
+        return self.cells[0].source
+
+    @cached_property
+    def prose(self) -> str:
+        return "\n\n".join(cell.source for cell in self.cells if cell.cell_type == "markdown")
+
+
+def rule(function: Callable[[Lesson], str]) -> Callable[[Lesson], str]:
+    RULES.append(function)
+    return function
+
+
+def tree(cell: Cell) -> ast.Module:
+    """The syntax tree of a code cell, with its magics passed over."""
+    return ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source))
+
+
+def calls(cell: Cell, *names: str) -> bool:
+    """Whether the cell calls one of ``names``, alone or as ``lesson.name``."""
+    functions = [node.func for node in ast.walk(tree(cell)) if isinstance(node, ast.Call)]
+    return any(getattr(f, "id", getattr(f, "attr", "")) in names for f in functions)
+
+
+def asserts(cell: Cell) -> bool:
+    return any(isinstance(node, ast.Assert) for node in ast.walk(tree(cell)))
+
+
+def shows_figure(cell: Cell) -> bool:
+    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+
+
+def first(cells: list[Cell]) -> str:
+    """The beginning of the first of the offending cells, or "" if there is none."""
+    return f"in: {cells[0].source[:60]!r}" if cells else ""
+
+
+@rule
+def one_title(lesson: Lesson) -> str:
+    titles = [
+        line
+        for cell in lesson.cells
+        if cell.cell_type == "markdown"
+        for line in re.sub(r"(?ms)^```.*?^```", "", cell.source).splitlines()
+        if line.startswith("# ")
+    ]
+    good = len(titles) == 1 and lesson.header.startswith(f"# {lesson.name[:2]} ")
+    return "" if good else f"one H1, '# {lesson.name[:2]} Title', opens a lesson; got {titles}"
+
+
+@rule
+def badge(lesson: Lesson) -> str:
+    wanted = links.badge(f"notebooks/{lesson.name}")
+    good = lesson.header.count(wanted) == 1 == lesson.prose.count(links.COLAB + "/github/")
+    return "" if good else f"the first cell, and it alone, has the badge {wanted}"
+
+
+@rule
+def objectives(lesson: Lesson) -> str:
+    count = len(readme.objectives(lesson.header))
+    after = re.search(r"(?m)^After this lesson you will be able to\s*:?$", lesson.header)
+    return "" if after and 3 <= count <= 5 else f"3 to 5 objectives are needed, got {count}"
+
+
+@rule
+def prerequisites_and_what_runs_longer(lesson: Lesson) -> str:
+    for word in ("Prerequisites", "Runs longer"):
+        if not re.search(rf"(?m)^\*\*{word}:\*\* \S", lesson.header):
+            return f"the first cell needs a line '**{word}:** ...'"
+    return ""
+
+
+@rule
+def minutes(lesson: Lesson) -> str:
+    found = MINUTES.search(lesson.header)
+    good = found and 0 < float(found[1]) <= 1
+    return "" if good else "the first cell needs '**Minutes:** 1 on a 2-core CPU.', 1 at most"
+
+
+@rule
+def bootstrap(lesson: Lesson) -> str:
+    good = lesson.cells[1].source.strip() == links.bootstrap(lesson.name[:2])
+    return "" if good else "the second cell is the bootstrap of tools/links.py"
+
+
+@rule
+def settings_in_one_cell(lesson: Lesson) -> str:
+    setting = [cell for cell in lesson.code if re.search(r"(?m)^DATASET *=", cell.source)]
+    if len(setting) != 1 or not re.search(r'(?m)^DATASET = "digits"', setting[0].source):
+        return 'exactly one cell sets DATASET = "digits"'
+    plain = all(isinstance(node, ast.Assign) for node in tree(setting[0]).body)
+    early = setting[0] in lesson.code[:3]
+    return "" if plain and early else "settings are plain assignments, and stand before the work"
+
+
+@rule
+def three_exercises(lesson: Lesson) -> str:
+    names = tools.checks(lesson.notebook)
+    foreign = [name for name in names if name[:2] != lesson.name[:2]]
+    count = len(names) - len(foreign)
+    return "" if count >= 3 and not foreign else f"three exercises or more of its own; got {names}"
+
+
+@rule
+def exercises_have_a_solution(lesson: Lesson) -> str:
+    missing = set(tools.checks(lesson.notebook)) - set(tools.solutions(lesson.notebook))
+    return f"no solution block before the check of {sorted(missing)}" if missing else ""
+
+
+@rule
+def exercises_have_help(lesson: Lesson) -> str:
+    text = "\n".join(cell.source for cell in lesson.code)
+    for name in tools.checks(lesson.notebook):
+        find(name)  # raises for an exercise that nobody declared
+        for word in ("hint", "solution"):
+            if not re.search(rf'(?m)^(# )?(lesson\.)?{word}\("{name}"', text):
+                return f'no line `# lesson.{word}("{name}")`'
+    return ""
+
+
+@rule
+def the_lesson_goes_on_with_what_check_returns(lesson: Lesson) -> str:
+    bare = [
+        cell
+        for cell in lesson.code
+        for node in tree(cell).body
+        if isinstance(node, ast.Expr) and "check(" in ast.unparse(node)[:13]
+    ]
+    return f"write `name = check(...)`, {first(bare)}" if bare else ""
+
+
+@rule
+def solutions_are_short(lesson: Lesson) -> str:
+    regions = [r for cell in lesson.code for r in tools.SOLUTION.finditer(cell.source)]
+    long = [r["body"] for r in regions if len(r["body"].splitlines()) > 15]
+    text = "\n".join(cell.source for cell in lesson.code)
+    if len(regions) != text.count("BEGIN SOLUTION") or len(regions) != text.count("END SOLUTION"):
+        return "### BEGIN SOLUTION and ### END SOLUTION come in pairs, each on its own line"
+    return f"a solution has more than 15 lines: {long[0][:60]!r}" if long else ""
+
+
+@rule
+def a_control_after_a_static_figure(lesson: Lesson) -> str:
+    place = next((i for i, cell in enumerate(lesson.code) if calls(cell, "interact")), None)
+    if place is None:
+        return "no interactive control: call `interact`"
+    return "" if any(map(shows_figure, lesson.code[:place])) else "no figure before the control"
+
+
+@rule
+def figures_have_a_text(lesson: Lesson) -> str:
+    pairs = zip(lesson.cells, [*lesson.cells[1:], None], strict=True)
+    bare = [
+        cell
+        for cell, after in pairs
+        if shows_figure(cell)
+        and not (
+            after
+            and after.cell_type == "markdown"
+            and re.match(r"\*Figures?: [^*]{40,}\*", after.source)
+        )
+    ]
+    return f"'*Figure: what it shows*' must follow, {first(bare)}" if bare else ""
+
+
+@rule
+def predict_run_read(lesson: Lesson) -> str:
+    """From each question to the next there are a cell that runs, a reading and an assertion."""
+    places = [i for i, cell in enumerate(lesson.cells) if "**Predict" in cell.source]
+    if not places:
+        return "no '**Predict.**' before an experiment"
+    for start, end in zip(places, [*places[1:], len(lesson.cells)], strict=True):
+        part = lesson.cells[start:end]
+        if not any("**Read" in cell.source for cell in part if cell.cell_type == "markdown"):
+            return f"no '**Read.**' {first(part)}"
+        if not any(asserts(cell) for cell in part if cell.cell_type == "code"):
+            return f"no assert {first(part)}"
+    return ""
+
+
+@rule
+def ending(lesson: Lesson) -> str:
+    text = re.sub(r"(?ms)^```.*?^```", "", lesson.prose)
+    headings = re.findall(r"(?m)^## (?:\d+\. )?(.+?) *$", text)
+    last = [next((end for end in END if heading.startswith(end)), "") for heading in headings[-3:]]
+    good = sorted(last) == sorted(END) and last[-1] == END[-1]
+    return "" if good else f"the last three H2 headings are {', '.join(END)}; got {headings[-3:]}"
+
+
+@rule
+def the_failure_is_run(lesson: Lesson) -> str:
+    place = [i for i, cell in enumerate(lesson.cells) if re.search(r"(?m)^## .*fails", cell.source)]
+    rest = lesson.cells[place[-1] :] if place else []
+    good = any(asserts(cell) for cell in rest if cell.cell_type == "code")
+    return "" if good else "after 'Where it fails' a code cell must run the failure and assert it"
+
+
+@rule
+def saved_with_outputs(lesson: Lesson) -> str:
+    counts = [cell.execution_count for cell in lesson.code]
+    if counts != list(range(1, len(counts) + 1)):
+        return "the cells must be saved as run once, from top to bottom"
+    return "" if any(cell.outputs for cell in lesson.code[1:]) else "no outputs are saved"
+
+
+@rule
+def clean_outputs(lesson: Lesson) -> str:
+    for cell in lesson.code:
+        for output in cell.outputs:
+            if output.output_type == "error" or output.get("name") == "stderr":
+                return f"an error or stderr is saved, {first([cell])}"
+    return ""
+
+
+@rule
+def small(lesson: Lesson) -> str:
+    size = len(nbformat.writes(lesson.notebook).encode())
+    return "" if size < 1_000_000 else f"{size:,} bytes; under 1,000,000 is allowed"
+
+
+@rule
+def plain_metadata(lesson: Lesson) -> str:
+    metadata = lesson.notebook.metadata
+    if "widgets" in metadata or any("widget-view" in str(c.get("outputs")) for c in lesson.code):
+        return "widget state is saved"
+    good = metadata.get("kernelspec", {}).get("name") == "python3"
+    return "" if good else "the kernel must be python3"
+
+
+@rule
+def printed_results_are_compared(lesson: Lesson) -> str:
+    """A cell that prints or checks is compared with its saved output, or says why not."""
+    silent = [
+        cell
+        for cell in lesson.code[1:]
+        if calls(cell, "print", "check")
+        and not re.match(r"# NBVAL_(CHECK|IGNORE)_OUTPUT", cell.source)
+    ]
+    if silent:
+        return f"begin with '# NBVAL_CHECK_OUTPUT', {first(silent)}"
+    marked = [cell for cell in lesson.code if "NBVAL_CHECK_OUTPUT" in cell.source]
+    empty = [c for c in marked if not c.outputs or c.execution_count is None]
+    return f"nothing to compare with {first(empty)}" if empty or not marked else ""
+
+
+@rule
+def nothing_is_skipped(lesson: Lesson) -> str:
+    words = ("NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION")
+    hidden = [c for c in lesson.code if any(word in c.source for word in words)]
+    tagged = [c for c in lesson.code if c.metadata.get("tags")]
+    return f"no cell is kept from the tests {first(hidden + tagged)}" if hidden + tagged else ""
+
+
+@rule
+def short_cells(lesson: Lesson) -> str:
+    long = [cell for cell in lesson.code if len(cell.source.splitlines()) > 25]
+    return f"more than 25 lines {first(long)}" if long else ""
+
+
+@rule
+def allowed_imports(lesson: Lesson) -> str:
+    found = set()
+    for node in (node for cell in lesson.code for node in ast.walk(tree(cell))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    foreign = found - PACKAGES - sys.stdlib_module_names
+    return f"imports what the package does not install: {sorted(foreign)}" if foreign else ""
+
+
+@rule
+def no_absolute_path(lesson: Lesson) -> str:
+    texts = [cell.source for cell in lesson.cells]
+    for cell in lesson.code:
+        for output in cell.outputs:
+            data = output.get("data", {})
+            texts += [output.get("text", ""), data.get("text/plain", ""), data.get("text/html", "")]
+    found = re.search(
+        r"(?<![\w.:/])/(?:home|Users|root|tmp|work|content|usr|var|opt|private)/\S*",
+        "\n".join(texts),
+    )
+    return f"a path of one machine: {found[0]}" if found else ""
+
+
+@rule
+def no_magics(lesson: Lesson) -> str:
+    magic = [c for c in lesson.code[1:] if re.search(r"(?m)^\s*[%!]", c.source)]
+    return f"magics stand in the bootstrap only {first(magic)}" if magic else ""
+
+
+@rule
+def the_student_copy_has_no_answer(lesson: Lesson) -> str:
+    student = copies.student_copy(lesson.notebook)
+    text = "\n".join(cell.source for cell in student.cells)
+    if "SOLUTION" in text or "/notebooks/" in student.cells[0].source:
+        return "a solution or the badge of the lesson is left in the student copy"
+    for cell in tools.code(student):
+        tree(cell)  # raises SyntaxError where a stub does not fit
+    return ""
