@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
@@ -28,9 +29,15 @@ class Table:
 
     def add(self, row: dict[str, object]) -> None:
         """Add or replace a row and write the whole table, in key order, in one move."""
-        row = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
-        self.rows = [r for r in self.rows if self._id(r) != self._id(row)] + [row]
-        self.rows.sort(key=self._id)
+        self.extend([row])
+
+    def extend(self, rows: Iterable[dict[str, object]]) -> None:
+        """``add`` for several rows that are finished together, in one move."""
+        texts = [
+            {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in r.items()} for r in rows
+        ]
+        table = {self._id(row): row for row in [*self.rows, *texts]}
+        self.rows = [table[key] for key in sorted(table)]
         columns = list(dict.fromkeys(c for r in self.rows for c in r))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".part")

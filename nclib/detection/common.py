@@ -1,0 +1,71 @@
+"""What every score needs: checked float64 features, class statistics, a shrunk inverse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def prepare(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Features ``[N, D]`` as float64 on the CPU, labels ``[N]`` on the CPU, and K.
+
+    Raises ``ValueError`` for other shapes, NaN or infinite values, fewer than two classes, and a
+    class among 0..K-1 that has fewer than two samples.
+    """
+    if not isinstance(features, Tensor) or features.ndim != 2 or not features.is_floating_point():
+        got = f"{tuple(features.shape)}" if isinstance(features, Tensor) else type(features)
+        raise ValueError(f"features: got {got}; a float tensor [N, D] is needed")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+        raise ValueError("labels: an int64 tensor [N] is needed")
+    if len(labels) != len(features):
+        raise ValueError(f"labels: got {len(labels)} for {len(features)} rows of features")
+    if not features.isfinite().all():
+        raise ValueError("features: NaN or infinite values; only finite ones are allowed")
+    labels = labels.cpu()
+    if len(labels) and labels.min() < 0:
+        raise ValueError(f"labels: got {int(labels.min())}; 0..K-1 is allowed")
+    counts = labels.bincount()
+    if len(counts) < 2:
+        raise ValueError(f"labels: {len(counts)} class(es); at least 2 are needed")
+    if counts.min() < 2:
+        few = (counts < 2).nonzero().flatten().tolist()
+        raise ValueError(f"labels: classes {few} have fewer than 2 samples; every class needs 2")
+    return features.detach().cpu().double(), labels, len(counts)
+
+
+def class_means(hidden: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Mean of each class: ``[K, D]``."""
+    sums = hidden.new_zeros(count, hidden.shape[1]).index_add_(0, labels, hidden)
+    return sums / labels.bincount(minlength=count)[:, None]
+
+
+def whitener(deviation: Tensor, shrink: float | None = None) -> Tensor:
+    """R ``[D, D]`` with R R^T = inverse of the shrunk covariance of centred rows ``[N, D]``.
+
+    Sigma is moved towards (tr Sigma / D) I: by ``shrink`` in [0, 1], or by the optimal share of
+    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D.
+    """
+    count, dim = deviation.shape
+    covariance = deviation.T @ deviation / count
+    scale = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    if shrink is None:
+        spread = (covariance.square().sum() - dim * scale**2).clamp_min(1e-300)
+        noise = deviation.square().sum(1).square().sum() / count - covariance.square().sum()
+        shrink = float((noise / count / spread).clamp(0, 1))
+    shrink = max(shrink, 1e-6)  # never singular
+    covariance = (1 - shrink) * covariance + shrink * scale * torch.eye(dim, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(covariance)
+    floor = values.max() * torch.finfo(torch.float64).eps * dim
+    return vectors / values.clamp_min(floor).sqrt()
+
+
+def robust_z(values: Tensor) -> Tensor:
+    """(x - median) / (1.4826 MAD) of a vector; about standard normal for normal data."""
+    centre = values.median()
+    spread = 1.4826 * (values - centre).abs().median()
+    return (values - centre) / spread.clamp_min(1e-12 + 1e-12 * centre.abs())
+
+
+def per_class(labels: Tensor, count: int):
+    """The positions of each class, one index tensor after another."""
+    return labels.argsort(stable=True).split(labels.bincount(minlength=count).tolist())

@@ -1,0 +1,97 @@
+"""How good a score is, with the truth at hand; and scores of several layers made one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from nclib.detection.common import robust_z
+
+Score = Callable[..., Tensor]
+
+
+def by_layer(score: Score, features: Mapping[str, Tensor], labels: Tensor, **options) -> dict:
+    """``score`` at each layer of ``{layer: [N, D]}``: ``{layer: [N]}``."""
+    return {name: score(hidden, labels, **options) for name, hidden in features.items()}
+
+
+def combine(scores: Mapping[str, Tensor], rule: str = "max") -> Tensor:
+    """One score ``[N]`` from ``{layer: [N]}``; each layer is first put on a robust z scale.
+
+    ``rule`` "max" asks for one suspicious layer, "mean" for the average, "min" for agreement of
+    all layers; "rank" averages ranks in [0, 1] instead.
+    """
+    rows = torch.stack([s.detach().cpu().double() for s in scores.values()])
+    if not rows.isfinite().all():
+        raise ValueError("scores: NaN or infinite values; only finite ones are allowed")
+    if rule == "rank":
+        return rows.argsort(1).argsort(1).double().mean(0) / max(1, rows.shape[1] - 1)
+    rows = torch.stack([robust_z(row) for row in rows])
+    if rule == "mean":
+        return rows.mean(0)
+    if rule in ("max", "min"):
+        return getattr(rows, f"a{rule}")(0)
+    raise ValueError(f"rule: got {rule!r}; 'max', 'mean', 'min' or 'rank' is allowed")
+
+
+def auroc(score: Tensor, bad: Tensor) -> float:
+    """Chance that a poisoned sample scores above a clean one, ties half (area under the ROC)."""
+    score, bad = _check(score, bad)
+    both = torch.unique(score, return_inverse=True, return_counts=True)
+    rank = (both[2].cumsum(0) - (both[2] - 1) / 2)[both[1]]  # average rank of ties, from 1
+    n_bad, n_good = int(bad.sum()), int((~bad).sum())
+    return float((rank[bad].sum() - n_bad * (n_bad + 1) / 2) / (n_bad * n_good))
+
+
+def tpr_at_fpr(score: Tensor, bad: Tensor, fpr: float) -> float:
+    """Share of the poison above the threshold that a share ``fpr`` of the clean samples passes.
+
+    Exact: the threshold is the largest share of clean samples that does not exceed ``fpr``.
+    """
+    score, bad = _check(score, bad)
+    if not 0 <= fpr < 1:
+        raise ValueError(f"fpr: got {fpr}; 0 <= fpr < 1 is allowed")
+    clean = score[~bad].sort(descending=True).values
+    threshold = clean[int(fpr * len(clean))]
+    return float((score[bad] > threshold).double().mean())
+
+
+def precision_at(score: Tensor, bad: Tensor, budget: int) -> float:
+    """Share of poison among the ``budget`` highest scores; ties at the edge count by their mean."""
+    score, bad = _check(score, bad)
+    if not 1 <= budget <= len(score):
+        raise ValueError(f"budget: got {budget}; 1..{len(score)} is allowed")
+    edge = score.topk(budget).values[-1]
+    above, tied = score > edge, score == edge
+    share = (budget - int(above.sum())) / int(tied.sum())
+    return (int(bad[above].sum()) + share * int(bad[tied].sum())) / budget
+
+
+def evaluate(score: Tensor, bad: Tensor, budget: int | None = None) -> dict[str, float]:
+    """AUROC, TPR at 1% and 5% FPR, precision at ``budget`` (None: the number of poisons)."""
+    budget = int(bad.sum()) if budget is None else budget
+    return {
+        "auroc": auroc(score, bad),
+        "tpr_1": tpr_at_fpr(score, bad, 0.01),
+        "tpr_5": tpr_at_fpr(score, bad, 0.05),
+        "precision": precision_at(score, bad, budget),
+    }
+
+
+def random_score(labels: Tensor, seed: int = 0) -> Tensor:
+    """The control: a score that knows nothing, ``[N]``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(len(labels), dtype=torch.float64, generator=generator)
+
+
+def _check(score: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
+    score, bad = score.detach().cpu().double(), bad.cpu()
+    if score.ndim != 1 or bad.shape != score.shape or bad.dtype != torch.bool:
+        raise ValueError(f"bad: got {bad.dtype} {tuple(bad.shape)}; bool {tuple(score.shape)}")
+    if not score.isfinite().all():
+        raise ValueError("score: NaN or infinite values; only finite ones are allowed")
+    if bad.all() or not bad.any():
+        raise ValueError("bad: all samples are of one kind; both kinds are needed")
+    return score, bad

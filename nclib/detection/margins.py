@@ -1,0 +1,128 @@
+"""Scores that ask which class a feature belongs to: they find wrong labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from nclib.detection.common import class_means, prepare, whitener
+
+
+def whitened_margin(features: Tensor, labels: Tensor, *, shrink: float | None = None) -> Tensor:
+    """Squared Mahalanobis distance to the own class mean minus that to the nearest other, ``[N]``.
+
+    The covariance is the pooled Sigma_W, shrunk (``shrink`` in [0, 1]; None is Ledoit and Wolf's
+    choice). Positive: another class is nearer. The rule of linear discriminant analysis.
+    """
+    hidden, labels, count = prepare(features, labels)
+    means = class_means(hidden, labels, count)
+    root = whitener(hidden - means[labels], shrink)
+    return _own_minus_other(torch.cdist(hidden @ root, means @ root).square(), labels)
+
+
+def cosine_margin(features: Tensor, labels: Tensor) -> Tensor:
+    """Cosine to the nearest other class mean minus that to the own, all centred: ``[N]``."""
+    hidden, labels, count = prepare(features, labels)
+    means = class_means(hidden, labels, count)
+    centre = means.mean(0)
+    cosines = normalize(hidden - centre, dim=1) @ normalize(means - centre, dim=1).T
+    return _own_minus_other(-cosines, labels)
+
+
+def ncc_depth(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """The first layer (1..L) from which on the nearest class mean is the label's: ``[N]``.
+
+    ``features`` is ``{layer: [N, D]}`` from shallow to deep; L + 1 means never. A wrong label and a
+    trigger agree with the label late. Misses clean-label poison.
+    """
+    if not isinstance(features, Mapping) or not features:
+        raise ValueError("features: a dict {layer: [N, D]}, shallow to deep, is needed")
+    agrees = []
+    for layer in features.values():
+        hidden, known, count = prepare(layer, labels)
+        nearest = torch.cdist(hidden, class_means(hidden, known, count)).argmin(1)
+        agrees.append(nearest == known)
+    # from the deep end: how many layers in a row agree
+    tail = torch.stack(agrees[::-1]).double().cumprod(0).sum(0)
+    return len(agrees) + 1 - tail
+
+
+def deep_knn(features: Tensor, labels: Tensor, *, k: int | None = None) -> Tensor:
+    """Share of the k nearest that vote for the strongest other label, minus the own's: ``[N]``.
+
+    Peri et al. 2020 (arXiv 1909.13374): positive exactly where the plurality is another label. The
+    sample itself has no vote. ``k=None`` is the size of the smallest class, at most 50.
+    """
+    hidden, labels, count = prepare(features, labels)
+    k = min(50, int(labels.bincount().min())) if k is None else k
+    if not 1 <= k < len(hidden):
+        raise ValueError(f"k: got {k}; 1..{len(hidden) - 1} is allowed")
+    votes = []
+    for start in range(0, len(hidden), 1024):
+        rows = torch.arange(start, min(start + 1024, len(hidden)))
+        distance = torch.cdist(hidden[rows], hidden)
+        distance[torch.arange(len(rows)), rows] = torch.inf
+        near = labels[distance.topk(k, largest=False).indices]
+        votes.append(torch.zeros(len(rows), count).scatter_add_(1, near, torch.ones(near.shape)))
+    return _own_minus_other(-torch.cat(votes).double() / k, labels)
+
+
+def confident_learning(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    probabilities: Tensor | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Tensor:
+    """How far another class clears its own threshold, minus how far the label's does: ``[N]``.
+
+    Northcutt et al. 2021 (arXiv 1911.00068): the threshold of class c is the mean p_c over the
+    samples labelled c, and the probabilities are out of fold. ``probabilities`` ``[N, K]`` come
+    from outside, or None: a Gaussian classifier with one shrunk covariance, fitted on the other
+    ``folds``. Raises ``ValueError`` like ``prepare`` and for probabilities that do not fit.
+    """
+    hidden, labels, count = prepare(features, labels)
+    if probabilities is None:
+        probabilities = out_of_fold(hidden, labels, folds=folds, seed=seed)
+    elif tuple(probabilities.shape) != (len(labels), count) or not probabilities.isfinite().all():
+        got = tuple(probabilities.shape)
+        raise ValueError(f"probabilities: got {got}; finite [{len(labels)}, {count}] is needed")
+    likely = probabilities.detach().cpu().double()
+    own = likely.gather(1, labels[:, None]).squeeze(1)
+    threshold = likely.new_zeros(count).index_add_(0, labels, own) / labels.bincount()
+    return _own_minus_other(threshold - likely, labels)
+
+
+def out_of_fold(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> Tensor:
+    """Class probabilities ``[N, K]`` from nearest whitened class means of the *other* folds."""
+    hidden, labels, count = prepare(features, labels)
+    fold = fold_of(labels, folds, seed)
+    out = hidden.new_zeros(len(hidden), count)
+    for f in range(folds):
+        rest = fold != f
+        means = class_means(hidden[rest], labels[rest], count)
+        root = whitener(hidden[rest] - means[labels[rest]])
+        distance = torch.cdist(hidden[~rest] @ root, means @ root).square()
+        out[~rest] = (-distance / 2).softmax(1)
+    return out
+
+
+def fold_of(labels: Tensor, folds: int, seed: int = 0) -> Tensor:
+    """A fold 0..folds-1 for each sample, equally many of every class: ``[N]``."""
+    smallest = int(labels.bincount().min())
+    if not 2 <= folds <= smallest:
+        raise ValueError(f"folds: got {folds}; 2..{smallest} is allowed (the smallest class)")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[order].argsort(stable=True)]
+    return torch.empty_like(labels).index_copy_(0, order, torch.arange(len(labels)) % folds)
+
+
+def _own_minus_other(cost: Tensor, labels: Tensor) -> Tensor:
+    """cost[i, y_i] - min over c != y_i of cost[i, c], for a cost ``[N, K]``."""
+    own = cost.gather(1, labels[:, None]).squeeze(1)
+    other = cost.scatter(1, labels[:, None], torch.inf).amin(1)
+    return own - other

@@ -1,0 +1,92 @@
+"""Where to cut a score when nobody knows how much is poisoned: each rule returns a mask ``[N]``.
+
+The scores rank well; the cut is the weak link. These rules look at the scores alone. The rule that
+retrains, ``correction.consensus``, does better (see data/results/correction.csv).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from nclib.detection.common import per_class, robust_z
+
+
+def mad(score: Tensor, labels: Tensor, *, limit: float = 5.0) -> Tensor:
+    """Further than ``limit`` robust deviations above the class median."""
+    return _by_class(score, labels, lambda s: robust_z(s) > limit)
+
+
+def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
+    """The upper of two Gaussians on the log score of the class, where two are clearly better.
+
+    Two are clearly better when BIC falls by ``evidence`` and the means lie two deviations apart
+    (Ashman, Bird and Zepf 1994).
+    """
+
+    def cut(s: Tensor) -> Tensor:
+        rows = s.clamp_min(1e-12).log()[:, None].numpy()
+        one = GaussianMixture(1, random_state=0).fit(rows)
+        two = GaussianMixture(2, n_init=2, random_state=0).fit(rows)
+        means, spread = two.means_.ravel(), two.covariances_.ravel()
+        apart = abs(means[1] - means[0]) / ((spread.sum() / 2) ** 0.5)
+        if one.bic(rows) - two.bic(rows) < evidence or apart < 2:
+            return torch.zeros(len(s), dtype=torch.bool)
+        upper = torch.from_numpy(two.predict(rows) == means.argmax())
+        return upper & (s > s.median())
+
+    return _by_class(score, labels, cut)
+
+
+def gap(score: Tensor, labels: Tensor, *, factor: float = 8.0) -> Tensor:
+    """Everything above the widest gap in the upper half of the class's log scores.
+
+    A gap counts times the number of samples above it: for an exponential tail these products have
+    one mean (Renyi 1953). It has to be ``factor`` times their median over log 2.
+    """
+
+    def cut(s: Tensor) -> Tensor:
+        rows = s.clamp_min(1e-12).log()
+        tail = rows.sort().values[len(rows) // 2 :]
+        spacing = (tail[1:] - tail[:-1]) * torch.arange(len(tail) - 1, 0, -1)
+        usual = spacing.median() / torch.log(torch.tensor(2.0))
+        if len(spacing) == 0 or spacing.max() < factor * usual:
+            return torch.zeros(len(s), dtype=torch.bool)
+        return rows > tail[int(spacing.argmax())]
+
+    return _by_class(score, labels, cut)
+
+
+def agreement(
+    scores: Mapping[str, Tensor], labels: Tensor, *, limit: float = 3.0, share: float = 0.75
+) -> Tensor:
+    """Above ``limit`` robust deviations in the class at a ``share`` of ``{layer: [N]}``."""
+    votes = torch.stack([mad(s, labels, limit=limit) for s in scores.values()])
+    return votes.double().mean(0) >= share
+
+
+def known_rate(score: Tensor, rate: float, *, factor: float = 1.5) -> Tensor:
+    """The oracle's cut: the top ``factor * rate`` of all samples. Nobody has the rate."""
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate: got {rate}; 0 to 1 is allowed")
+    mask = torch.zeros(len(score), dtype=torch.bool)
+    count = min(len(score), round(factor * rate * len(score)))
+    mask[score.argsort(descending=True, stable=True)[:count]] = True
+    return mask
+
+
+RULES = {"mad": mad, "mixture": mixture, "gap": gap}  # of one score; ``agreement`` takes several
+
+
+def _by_class(score: Tensor, labels: Tensor, cut) -> Tensor:
+    score, labels = score.detach().cpu().double(), labels.cpu()
+    if score.shape != labels.shape or not score.isfinite().all():
+        raise ValueError(f"score: {tuple(score.shape)}; finite {tuple(labels.shape)} is needed")
+    mask = torch.zeros(len(score), dtype=torch.bool)
+    for index in per_class(labels, int(labels.max()) + 1):
+        if len(index) > 3:
+            mask[index] = cut(score[index])
+    return mask
