@@ -90,7 +90,10 @@ def hint(name: str, level: int = 1) -> None:
 def solution(name: str) -> None:
     """Print the solution, as it stands in the lesson's own notebook."""
     exercises.find(name)
-    print(json.loads((files(exercises) / "solutions.json").read_text(encoding="utf-8"))[name])
+    told = json.loads((files(exercises) / "solutions.json").read_text(encoding="utf-8"))
+    if name not in told:
+        raise ValueError(f"name: got {name!r}; no notebook has its solution, or not yet")
+    print(told[name])
 
 
 def strict() -> bool:
