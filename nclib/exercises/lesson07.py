@@ -1,0 +1,180 @@
+"""Exercises of lesson 07: FGSM, a step of PGD, the logit margin, and predictions."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from nclib import attacks
+from nclib.exercises import Wrong, choice, exercise
+
+choice(
+    "07.coin",
+    "clean",
+    ("clean", "half", "same as FGSM"),
+    why={
+        "half": "random signs mostly cancel each other at the logits; see the second row below",
+        "same as FGSM": "the size is the same, the direction is not; see the second row below",
+    },
+    hints=(
+        "Imagine a sum of 64 terms whose signs are random. How large is it beside 64 equal signs?",
+        "Random signs: about 8 terms' worth, and in no particular direction.",
+    ),
+)
+
+
+def _linear(seed: int, pixels: int = 6, classes: int = 3) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        net[1].weight.copy_(torch.randn(classes, pixels, generator=generator))
+    return net
+
+
+@exercise(
+    "07.fgsm",
+    reference=attacks.fgsm,
+    hints=(
+        "x = images.clone().requires_grad_(), then the loss of model(x), then torch.autograd.grad.",
+        "images + eps * gradient.sign() leaves [0, 1] where a pixel was black or white: clamp.",
+    ),
+)
+def _(answer):
+    net, eps = _linear(0), 0.1
+    draw = torch.Generator().manual_seed(1)
+    images = 0.2 + 0.6 * torch.rand(8, 1, 2, 3, generator=draw)
+    labels = torch.arange(8) % 3
+    found = _attacked(answer, net, images, labels, eps)
+    change = found - images
+    if change.abs().max() > eps + 1e-6:
+        raise Wrong(f"a pixel moves by {change.abs().max():.3f}; eps = {eps} is allowed")
+    reference = attacks.fgsm(net, images, labels, eps)
+    if (change + (reference - images)).abs().max() < 1e-6:
+        raise Wrong("that goes down the loss: the attacker goes up")
+    if ((change.abs() - eps).abs() > 1e-5).any():
+        raise Wrong("not every pixel moves by eps: only the sign of the gradient counts")
+    # The independent fact: for one image and a convex loss of two classes, a corner is the best.
+    two = _linear(2, 6, 2)
+    for image, label in zip(images, labels % 2, strict=True):
+        corners = torch.tensor(list(itertools.product((-eps, eps), repeat=6)))
+        losses = cross_entropy(
+            two(image + corners.reshape(-1, 1, 2, 3)), label.expand(64), reduction="none"
+        )
+        mine = cross_entropy(
+            two(_attacked(answer, two, image[None], label[None], eps)), label[None]
+        )
+        if mine < losses.max() - 1e-4:
+            raise Wrong("another corner of the cube has a higher loss: check the gradient")
+    edge = _attacked(answer, net, images.round(), labels, eps)
+    if edge.min() < 0 or edge.max() > 1:
+        raise Wrong(f"pixels reach {edge.min():.2f} and {edge.max():.2f}: clamp to [0, 1]")
+    if not torch.allclose(found, reference, atol=1e-5):
+        raise Wrong("your images differ from nclib.attacks.fgsm")
+
+
+def _attacked(answer, net, images, labels, eps):
+    kept = images.clone()
+    found = torch.as_tensor(answer(net, images, labels, eps)).detach()
+    if found.shape != images.shape:
+        raise Wrong(f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected")
+    if not torch.equal(images, kept):
+        raise Wrong("your function changes its input; work on a copy")
+    if any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters()):
+        net.zero_grad()
+        raise Wrong("gradients were left on the weights: torch.autograd.grad instead of backward")
+    return found
+
+
+def _pgd_step(x, images, gradient, alpha, eps):
+    return (x + alpha * gradient.sign()).clamp(images - eps, images + eps).clamp(0, 1)
+
+
+@exercise(
+    "07.pgd_step",
+    reference=_pgd_step,
+    hints=(
+        "One step: x + alpha * gradient.sign(). Then two clamps: the budget, and [0, 1].",
+        "clamp takes tensors as bounds: x.clamp(images - eps, images + eps).clamp(0, 1).",
+    ),
+)
+def _(answer):
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 1, 5, 5, generator=draw)
+    gradient = torch.randn(images.shape, generator=draw)
+    gradient[0] = 0.0
+    inside = (images + 0.02 * torch.randn(images.shape, generator=draw)).clamp(0, 1)
+    for x, alpha, eps in ((images, 0.1, 0.3), (inside, 0.05, 0.2), (inside, 0.2, 0.1)):
+        kept = images.clone()
+        found = torch.as_tensor(answer(x, images, gradient, alpha, eps))
+        if found.shape != images.shape:
+            raise Wrong(f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected")
+        if not torch.equal(images, kept):
+            raise Wrong("your function changes the clean images; work on a copy")
+        if found.min() < 0 or found.max() > 1:
+            raise Wrong("a pixel leaves [0, 1]: clamp the result")
+        if (found - images).abs().max() > eps + 1e-5:
+            raise Wrong("a pixel is further than eps from images: clamp around images, not x")
+        exact = _pgd_step(x, images, gradient, alpha, eps)
+        down = _pgd_step(x, images, -gradient, alpha, eps)
+        if torch.allclose(found, down, atol=1e-5):
+            raise Wrong("that goes down the loss: the attacker goes up")
+        if not torch.allclose(found, exact, atol=1e-5):
+            raise Wrong("the step is not alpha times the sign of the gradient, taken from x")
+
+
+choice(
+    "07.targeted_budget",
+    "larger",
+    ("smaller", "larger"),
+    why={"smaller": "the untargeted attack may take the nearest of nine exits; this one may not"},
+    hints=("How many ways out does each attack have?", "Compare the two curves below."),
+)
+
+
+@exercise(
+    "07.margin",
+    reference=attacks.margin,
+    hints=(
+        "logits.gather(1, labels[:, None])[:, 0] is the logit of the label.",
+        "For the best other one, put -inf in the label's place (scatter), then max over dim 1.",
+    ),
+)
+def _(answer):
+    draw = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40, 5, generator=draw) - 4  # mostly below 0
+    labels = torch.arange(40) % 5
+    kept = logits.clone()
+    found = torch.as_tensor(answer(logits, labels))
+    if not torch.equal(logits, kept):
+        raise Wrong("your function changes the logits; scatter without the underscore copies")
+    if found.shape != (40,):
+        raise Wrong(f"the shape is {tuple(found.shape)}; one number per image is expected")
+    if found.min() >= 0:
+        raise Wrong("your margin is never below 0: leave the label itself out of the maximum")
+    by_hand = [
+        max(row[j] for j in range(5) if j != label) - row[label]
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    exact = torch.tensor(by_hand)
+    if torch.allclose(found, -exact, atol=1e-4):
+        raise Wrong("the sign is the other way round: above 0 means that the answer is wrong")
+    if not torch.allclose(found, exact, atol=1e-4):
+        raise Wrong("your margins differ from a plain loop over the classes: mask with -inf, not 0")
+    shifted = torch.as_tensor(answer(logits + 7, labels))
+    if not torch.allclose(found, shifted, atol=1e-4):
+        raise Wrong("adding a constant to all logits must not change the margin")
+
+
+choice(
+    "07.first_layer",
+    "true",
+    ("true", "wrong"),
+    why={"wrong": "the change of a pixel is small beside the image; see the first points below"},
+    hints=(
+        "At the pixels themselves the image hardly moved. How far is conv1 from the pixels?",
+        "Look at the left end of the figure below.",
+    ),
+)
