@@ -1,0 +1,337 @@
+"""Poisons: exact budgets and rates, the truth in the mask, success, and agreement with ART."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from nclib import activations, data, models, poisons, training
+from nclib.data import ImageSet
+from nclib.poisons import collisions, metrics, triggers
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """300 digits, quick to attack."""
+    train, _ = data.load("digits", n_train=300, device="cpu")
+    return train
+
+
+@pytest.fixture(scope="module")
+def net(small):
+    model = models.build("mlp", small, widths=(64, 32))
+    training.fit(model, small, epochs=10, progress=False, cache=False)
+    model.zero_grad()
+    return model
+
+
+@pytest.fixture(scope="module")
+def victims(digits):
+    return digits[1].subset(digits[1].labels == 3).images[:1]
+
+
+# Every attack with arguments that make it quick; the strength is the second argument.
+def attacks(net, victims) -> dict[str, Callable[[ImageSet, float, int], poisons.PoisonedSet]]:
+    def call(name, *front, strength="eps", **options):
+        function = getattr(poisons, name)
+        return lambda d, s, seed: function(d, *front, **{strength: s, "seed": seed, **options})
+
+    aim = (net, victims, 7)
+    return {
+        "blended": call("blended", strength="alpha"),
+        "sig": call("sig", strength="delta"),
+        "wanet": call("wanet", strength="s"),
+        "feature_collision": call("feature_collision", *aim, poisons=3, steps=5),
+        "bullseye_polytope": call("bullseye_polytope", *aim, steps=5),
+        "gradient_matching": call("gradient_matching", *aim, rate=0.02, steps=5, restarts=2),
+        "narcissus": call("narcissus", net, 0.02, 7, steps=5, warmup=1),
+    }
+
+
+NAMES = list(attacks(None, None))
+BOXED = ("feature_collision", "bullseye_polytope", "gradient_matching", "narcissus")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_strength_is_the_identity(name, small, net, victims):
+    same = attacks(net, victims)[name](small, 0.0, 0)
+    assert torch.equal(same.images, small.images) or name == "wanet"
+    assert torch.allclose(same.images, small.images, atol=1e-5)
+    assert torch.equal(same.is_poisoned, same.labels != same.clean_labels) or name == "wanet"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_fixes_the_poison_and_the_input_stays(name, small, net, victims):
+    before, weights = small.images.clone(), [p.clone() for p in net.parameters()]
+    net.train()
+    first, again, other = (attacks(net, victims)[name](small, 0.2, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    assert torch.equal(small.images, before)
+    assert net.training and all(p.grad is None for p in net.parameters())
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), weights, strict=True))
+    assert torch.equal(first.clean_labels, small.labels)
+    changed = (first.images != small.images).flatten(1).any(1) | (first.labels != small.labels)
+    assert torch.equal(first.is_poisoned, changed) and changed.any()
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.3])
+@pytest.mark.parametrize("name", BOXED)
+def test_the_budget_holds_and_labels_stay(name, eps, small, net, victims):
+    bad = attacks(net, victims)[name](small, eps, 0)
+    assert (bad.images - small.images).abs().max() <= eps + 1e-6
+    assert bad.images.min() >= 0 and bad.images.max() <= 1
+    assert torch.equal(bad.labels, small.labels)
+    assert (small.labels[bad.is_poisoned] == 7).all() and bad.target == 7
+
+
+def test_hardened_bases_stay_in_their_budget_and_get_harder(small, net):
+    chosen = small.subset(small.labels == 0)
+    moved = poisons.clean_label.harden(net, chosen.images, chosen.labels, 0.1, 10)
+    assert (moved - chosen.images).abs().max() <= 0.1 + 1e-6
+    before, after = (
+        cross_entropy(training.predict(net, x), chosen.labels) for x in (chosen.images, moved)
+    )
+    assert after > before + 0.1
+    bad = poisons.clean_label_backdoor(small, net, 0.05, 0, eps=0.0)
+    trigger = triggers.corners(small.shape)
+    assert torch.equal(bad.images[bad.is_poisoned], trigger(small.images[bad.is_poisoned]))
+    assert torch.equal(bad.labels, small.labels) and int(bad.is_poisoned.sum()) == 15
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.33])
+def test_the_rate_is_exact(rate, small):
+    count = round(rate * len(small))
+    made = [
+        poisons.label_flip(small, rate),
+        poisons.label_flip(small, rate, kind="pair"),
+        poisons.badnets(small, rate),
+        poisons.badnets(small, rate, all_to_all=True),
+        poisons.blended(small, rate),
+        poisons.wanet(small, rate, noise_ratio=0),
+        poisons.sig(small, rate, relabel=True),
+    ]
+    for bad in made:
+        assert int(bad.is_poisoned.sum()) == count
+        assert bad.rate == pytest.approx(count / len(small))
+        assert int((bad.labels != bad.clean_labels).sum()) == count
+
+
+def test_flips_go_where_they_should(digits):
+    train, _ = digits
+    pair = poisons.label_flip(train, 0.3, kind="pair")
+    moved = pair.is_poisoned
+    assert torch.equal(pair.labels[moved], (train.labels[moved] + 1) % 10)
+    shift = (poisons.label_flip(train, 0.9).labels - train.labels) % 10
+    counts = shift.bincount(minlength=10)
+    assert counts[0] == 130 and counts[1:].min() > 80  # nine other classes, equally likely
+    noise = poisons.label_flip(train, 1.0, kind="random")
+    assert 0.85 < noise.rate < 0.95  # a tenth of the random labels is right
+    assert not poisons.label_flip(train, 0).is_poisoned.any()
+
+
+def test_no_rate_poisons_nothing(small):
+    for bad in (poisons.badnets(small, 0), poisons.blended(small, 0), poisons.wanet(small, 0)):
+        assert not bad.is_poisoned.any() and torch.equal(bad.images, small.images)
+
+
+def test_wanet_marks_its_noise_samples_and_keeps_their_labels(small):
+    bad = poisons.wanet(small, 0.1, noise_ratio=2)
+    assert int(bad.is_poisoned.sum()) == 90
+    assert int((bad.labels != bad.clean_labels).sum()) == 30
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda d, n, v: poisons.label_flip(d, 1.5), "rate"),
+        (lambda d, n, v: poisons.label_flip(d, -0.1), "rate"),
+        (lambda d, n, v: poisons.label_flip(d, 1e-4), "rate"),
+        (lambda d, n, v: poisons.label_flip(d, kind="some"), "kind"),
+        (lambda d, n, v: poisons.badnets(d, 0.95), "rate"),
+        (lambda d, n, v: poisons.badnets(d, target=10), "target"),
+        (lambda d, n, v: poisons.badnets(d, target=-1), "target"),
+        (lambda d, n, v: poisons.badnets(d, patch="star"), "patch"),
+        (lambda d, n, v: poisons.blended(d, alpha=2), "alpha"),
+        (lambda d, n, v: poisons.blended(d, pattern=torch.zeros(1, 3, 3)), "pattern"),
+        (lambda d, n, v: poisons.sig(d, 0.2), "rate"),
+        (lambda d, n, v: poisons.sig(d, delta=-1), "delta"),
+        (lambda d, n, v: poisons.wanet(d, s=-1), "s and k"),
+        (lambda d, n, v: poisons.wanet(d, noise_ratio=-1), "noise_ratio"),
+        (lambda d, n, v: poisons.clean_label_backdoor(d, n, 0.2), "rate"),
+        (lambda d, n, v: poisons.narcissus(d, n, eps=-0.1), "eps"),
+        (lambda d, n, v: poisons.feature_collision(d, n, v, 12), "target"),
+        (lambda d, n, v: poisons.feature_collision(d, n, v[:, :, :4], 1), "victims"),
+        (lambda d, n, v: poisons.bullseye_polytope(d, n, v, 1, poisons=1000), "poisons"),
+        (lambda d, n, v: poisons.bullseye_polytope(d, n, v, 1, eps=1.1), "eps"),
+        (lambda d, n, v: poisons.gradient_matching(d, n, v, 1, rate=0.5), "rate"),
+        (lambda d, n, v: poisons.gradient_matching(d, n, v, 1, restarts=0), "restarts"),
+        (lambda d, n, v: metrics.interval([1.0]), "values"),
+        (lambda d, n, v: metrics.hit_rate(3, 2), "hits"),
+        (lambda d, n, v: poisons.label_flip(d).goal(d.labels), "attack"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(call, word, small, net, victims):
+    with pytest.raises(ValueError, match=word):
+        call(small, net, victims)
+
+
+def test_a_poisoned_set_moves_and_splits_with_its_truth(small):
+    bad = poisons.badnets(small, 0.1, target=2)
+    part = bad.subset(bad.is_poisoned)
+    assert len(part) == 30 and part.is_poisoned.all() and part.target == 2
+    assert (part.labels == 2).all() and (part.clean_labels != 2).all()
+    assert torch.equal(bad.to("cpu").is_poisoned, bad.is_poisoned)
+    assert torch.equal(bad.goal(small.labels), torch.full_like(small.labels, 2))
+    every = poisons.badnets(small, 0.1, all_to_all=True)
+    assert torch.equal(every.goal(small.labels), (small.labels + 1) % 10)
+
+
+def test_badnets_reaches_the_measured_success_at_no_cost(digits):
+    """At 2%: success >= 0.95 with accuracy within one point; the clean model ignores the patch."""
+    train, test = digits
+    clean, model = (models.build("cnn", train) for _ in range(2))
+    training.fit(clean, train, progress=False)
+    bad = poisons.badnets(train, 0.02)
+    training.fit(model, bad, progress=False)
+    row = metrics.outcome(model, clean, bad, test)
+    assert row["success"] >= 0.95
+    assert row["control_success"] <= 0.02
+    assert abs(row["accuracy"] - row["control_accuracy"]) <= 0.01
+    assert metrics.confusion(model, test).diagonal().min() > 0.9  # no class gives it away
+
+
+def test_bullseye_and_collision_reach_the_victim_in_feature_space(small, net, victims):
+    mark = collisions.represent(net, victims).detach()
+
+    def miss(images):
+        return float(
+            (collisions.represent(net, images).detach().mean(0) - mark).norm() / mark.norm()
+        )
+
+    for make in (poisons.bullseye_polytope, poisons.feature_collision):
+        bad = make(small, net, victims, 7, poisons=5, eps=0.5, steps=100)
+        chosen = bad.is_poisoned
+        assert miss(bad.images[chosen]) < 0.5 * miss(small.images[chosen])
+
+
+def test_gradient_matching_aligns_and_a_restart_never_hurts(small, net, victims):
+    def aligned(**options):
+        bad = poisons.gradient_matching(small, net, victims, 7, rate=0.05, eps=0.3, **options)
+        return poisons.alignment(net, bad.images[bad.is_poisoned], victims, 7)
+
+    start, one, three = aligned(steps=0), aligned(steps=40, restarts=1), aligned(steps=40)
+    assert one > start + 0.2
+    assert three >= one - 1e-6
+
+
+def test_augmentation_is_differentiable_and_reproducible(small):
+    shift, images = poisons.random_shift(2.0), small.images[:4].clone().requires_grad_()
+    moved = [shift(images, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    assert torch.equal(moved[0], moved[1]) and not torch.equal(moved[0], moved[2])
+    (slope,) = torch.autograd.grad(moved[0].sum(), images)
+    assert slope.abs().sum() > 0
+    still = poisons.random_shift(0.0)(images, torch.Generator().manual_seed(0))
+    assert torch.allclose(still, images, atol=1e-5)
+
+
+def test_a_new_head_leaves_the_backbone_alone(small, net):
+    before = [p.clone() for p in net.parameters()]
+    fresh = poisons.retrain_head(net, small)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    assert training.accuracy(fresh, small) > 0.97
+    layers = ["hidden1", "hidden2"]
+    old, new = (activations.features(m, small.images, layers) for m in (net, fresh))
+    assert all(torch.equal(old[k], new[k]) for k in layers)
+
+
+def test_intervals():
+    mean, low, high = metrics.interval([0.2, 0.4, 0.6])
+    assert mean == pytest.approx(0.4) and low == 0 and high == pytest.approx(0.4 + 0.4968, abs=1e-3)
+    assert metrics.interval([1.0, 1.0]) == (1.0, 1.0, 1.0)
+    rate, low, high = metrics.hit_rate(0, 10)
+    assert rate == low == 0 and high == pytest.approx(0.3085, abs=1e-4)  # 1 - 0.025 ** 0.1
+
+
+# Oracles: the Adversarial Robustness Toolbox, an independent implementation of the same papers.
+
+
+def classifier_of(model, data):
+    from art.estimators.classification import PyTorchClassifier
+
+    model.eval()
+    options = {"input_shape": data.shape, "nb_classes": data.num_classes, "clip_values": (0, 1)}
+    return PyTorchClassifier(model, torch.nn.CrossEntropyLoss(), **options, device_type="cpu")
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("pixel", "single"), ("pattern", "pattern")])
+def test_the_badnets_patch_is_that_of_art(kind, theirs, small):
+    from art.attacks.poisoning import perturbations
+
+    ours = triggers.patch(small.shape, kind)(small.images[:5])
+    grey = small.images[:5, 0].numpy()
+    wanted = getattr(perturbations, f"add_{theirs}_bd")(grey)
+    np.testing.assert_array_equal(ours[:, 0].numpy(), wanted)
+
+
+def test_blending_is_that_of_art(tmp_path, small):
+    from art.attacks.poisoning import perturbations
+    from PIL import Image
+
+    pattern = (triggers.noise_image(small.shape) * 255).round()
+    Image.fromarray(pattern[0].byte().numpy()).save(tmp_path / "pattern.png")
+    images = (small.images[:5] * 255).round() / 255
+    wanted = perturbations.insert_image(
+        images.numpy(), str(tmp_path / "pattern.png"), channels_first=True, random=False, blend=0.2
+    )
+    ours = triggers.Blend(pattern / 255, 0.2)(images).numpy()
+    assert np.abs(ours - wanted).max() <= 2 / 255  # theirs passes through bytes, rounded down
+
+
+def test_a_step_of_feature_collision_is_that_of_art(small, net, victims):
+    """One forward-backward step. Theirs goes down |f - t|, ours |f - t|^2: 2 |f - t| apart."""
+    from art.attacks.poisoning import FeatureCollisionAttack
+
+    bad = poisons.feature_collision(
+        small, net, victims, 7, watermark=0, beta=0.1, lr=0.01, steps=1, seed=0
+    )
+    base = small.images[bad.is_poisoned]
+    distance = (collisions.represent(net, base) - collisions.represent(net, victims)).norm().item()
+    theirs_lr = 0.01 * 2 * distance
+    theirs_beta = 0.01 * 0.1 / theirs_lr
+    similarity = theirs_beta / (32 / 64) ** 2  # they multiply by (features / pixels)^2
+    oracle = FeatureCollisionAttack(
+        classifier_of(net, small),
+        victims.numpy(),
+        "hidden2",
+        learning_rate=theirs_lr,
+        similarity_coeff=similarity,
+        max_iter=1,
+        verbose=False,
+    )
+    wanted, _ = oracle.poison(base.numpy())
+    moved = np.abs(wanted - base.numpy()).max()
+    assert moved > 1e-3
+    np.testing.assert_allclose(bad.images[bad.is_poisoned].numpy(), wanted, atol=1e-3 * moved)
+
+
+def test_the_bullseye_of_art_never_looks_at_its_target(small, net, victims):
+    """A trap in a peer: its loss is measured from the bases, so the target changes nothing."""
+    from art.attacks.poisoning import BullseyePolytopeAttackPyTorch
+
+    base = small.images[small.labels == 7][:5].numpy()
+    made = []
+    for target in (victims.numpy(), 1 - victims.numpy()):
+        options = {"max_iter": 3, "epsilon": 0.3, "verbose": False}
+        attack = BullseyePolytopeAttackPyTorch(
+            classifier_of(net, small), target, "hidden2", **options
+        )
+        made.append(attack.poison(base, np.eye(10)[[7] * 5])[0])
+    np.testing.assert_array_equal(*made)
