@@ -96,7 +96,9 @@ def over_budget(paths: list[Path], took: dict[str, float]) -> list[str]:
         elif not budget:
             complaints.append(f"{path.stem}: the header states no minutes")
         elif took[path.stem] > TOLERANCE * 60 * float(budget[1]):
-            complaints.append(f"{path.stem}: {took[path.stem]} s; the header says {budget[1]} min")
+            load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            took_too_long = f"{took[path.stem]} s ({load}); the header says {budget[1]} min"
+            complaints.append(f"{path.stem}: {took_too_long}")
     return complaints
 
 
