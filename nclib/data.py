@@ -322,9 +322,9 @@ def _image_tree(path: Path, size: int | None) -> ImageSet:
             raise ValueError(f"folder: {path / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
         files += found
         labels += [label] * len(found)
-    pictures = [
-        _picture(file, size) for file in tqdm(files, desc=f"reading {path.name}", leave=False)
-    ]
+    few = len(files) < 1000  # no bar for a moment's work
+    bar = tqdm(files, desc=f"reading {path.name}", leave=False, disable=few)
+    pictures = [_picture(file, size) for file in bar]
     mode = "RGB" if any(p.mode != "L" for p in pictures) else "L"
     arrays = [np.asarray(p.convert(mode)) for p in pictures]
     sizes = {a.shape[:2] for a in arrays}

@@ -131,7 +131,7 @@ def picture(path, size=(6, 5), mode="L", value=100):
 def image_tree(root, counts=(("cat", 10), ("dog", 20)), **options):
     for name, count in counts:
         for i in range(count):
-            picture(root / name / f"{i:03}.png", value=5 * i, **options)
+            picture(root / name / f"{i:03}.png", value=5 * i % 256, **options)
     return root
 
 
@@ -595,6 +595,15 @@ def test_a_tree_with_train_and_test_is_read_as_it_lies(tmp_path):
     train, test = data.load(f"folder:{tmp_path}", n_train=6)
     assert torch.bincount(train.labels).tolist() == [2, 4]
     assert torch.bincount(test.labels).tolist() == [3, 2]
+
+
+def test_a_bar_shows_for_many_images_only(tmp_path, capsys):
+    image_tree(tmp_path, (("cat", 5), ("dog", 5)))
+    data.load(f"folder:{tmp_path}")
+    assert capsys.readouterr().err == ""
+    image_tree(tmp_path, (("emu", 995),), size=(6, 5), mode="1")
+    data.load(f"folder:{tmp_path}")
+    assert "reading" in capsys.readouterr().err
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
