@@ -90,7 +90,7 @@ class Timer:
 def report() -> str:
     """One screen on this machine: system, versions, devices and the one picked."""
     lines = [
-        ("system", f"{platform.system()} {platform.release()} on {platform.machine()}"),
+        ("system", f"{platform.system()} on {platform.machine()}"),
         ("python", platform.python_version()),
         ("nclib", _version("neural-collapse-course")),
     ]
