@@ -1,0 +1,167 @@
+"""Figures of defences under attack: accuracy and its price, vanishing gradients, the checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, label, panels, plt
+
+
+def over(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    *,
+    y: str = "accuracy (share of images)",
+    log: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """One line per name, the mean over the runs (rows); the band is their span."""
+    ax = panels(width=5.4, height=3.5)[1][0] if ax is None else ax
+    for name, runs in series.items():
+        values = np.array(runs, dtype=float)
+        (line,) = ax.plot(x, values.mean(0), marker="o", label=name)
+        ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2)
+    if log:
+        ax.set_xscale("log")
+    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.minorticks_off()
+    ax.legend(fontsize=8)
+    return label(ax, f"{y.split(' (')[0]} by {title}", title, y)
+
+
+def vanishing(margins: Mapping[str, Tensor], slopes: Mapping[str, Tensor]) -> Figure:
+    """Left: logit margins per network. Right: share of images whose logit gradient is exactly 0."""
+    figure, axes = panels(2, width=4.8, height=3.3)
+    top = max(float(m.abs().max()) for m in margins.values())
+    edges = np.concatenate([-np.geomspace(top, 1, 30), np.geomspace(1, top, 30)])
+    colours = dict(zip(margins, (CLEAN, POISON), strict=False))
+    for name, values in margins.items():
+        axes[0].hist(values.cpu().numpy(), edges, alpha=0.6, label=name, color=colours[name])
+    axes[0].set_xscale("symlog", linthresh=1)
+    axes[0].set_xticks([-1000, -100, -10, 0, 10], ["-1000", "-100", "-10", "0", "10"])
+    axes[0].legend(fontsize=8)
+    label(axes[0], "How far from a wrong answer", "logit margin (below 0: right)", "images")
+    shares = [float((values == 0).float().mean()) for values in slopes.values()]
+    axes[1].bar(list(slopes), shares, color=[colours[name] for name in slopes])
+    axes[1].set_ylim(0, 1)
+    label(axes[1], "Logit gradient exactly 0", "network", "share of images")
+    return figure
+
+
+def slopes(values: Tensor, title: str) -> Axes:
+    """Histogram of gradient sizes on a log scale; exact zeros at the far left."""
+    _, (ax,) = panels(width=5.4, height=3)
+    size = values.detach().cpu().numpy()
+    edges = np.geomspace(1e-9, 1, 28)
+    zero = int((size < edges[0]).sum())
+    ax.hist(size[size >= edges[0]], edges, color=CLEAN, label="above 0")
+    ax.bar(1e-10, zero, width=1.2e-10, color=POISON, label="0 (or below 1e-9)")
+    ax.set_xscale("log")
+    ax.set_xticks([1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1], ["0", "1e-8", "1e-6", "1e-4", "0.01", "1"])
+    ax.set_ylim(0, len(size))
+    ax.legend(fontsize=8)
+    return label(ax, title, "largest entry of the logit gradient", "images")
+
+
+def checklist(reports: Mapping[str, pd.DataFrame]) -> Axes:
+    """The symptoms of gradient masking per network: the share, marked where it is a warning."""
+    first = next(iter(reports.values()))
+    shares = np.array([report.share for report in reports.values()]).T
+    flags = np.array([report.flag for report in reports.values()]).T
+    words = np.where(flags, "warning ", "") + np.char.mod("%.2f", shares).astype(object)
+    _, (ax,) = panels(width=3.4 + 1.5 * len(reports), height=3.2)
+    sns.heatmap(
+        np.where(flags, 1.0, 0.0),
+        annot=words.astype(str),
+        fmt="",
+        cmap=sns.color_palette(["#f2f2f2", "#f5c9a6"], as_cmap=False),
+        cbar=False,
+        linewidths=1,
+        xticklabels=list(reports),
+        yticklabels=list(first.check),
+        vmin=0,
+        vmax=1,
+        annot_kws={"fontsize": 9, "color": "black"},
+        ax=ax,
+    )
+    ax.tick_params(axis="y", rotation=0, labelsize=8)
+    ax.tick_params(axis="x", rotation=0, labelsize=8)
+    return label(ax, "Symptoms of masked gradients (share of images)", "network", "")
+
+
+def tradeoff(table: pd.DataFrame) -> Figure:
+    """Accuracy by the eps of the attack, one line per eps of the training; the band spans seeds.
+
+    ``table`` has the columns trained, eps, accuracy.
+    """
+    figure, axes = panels(2, width=4.8, height=3.5)
+    look = {"errorbar": ("pi", 100), "marker": "o", "ax": axes[0], "palette": "viridis"}
+    sns.lineplot(
+        table, x="eps", y="accuracy", hue="trained", hue_norm=(0, 0.4), legend="full", **look
+    )
+    axes[0].legend(title="eps in training", fontsize=8, title_fontsize=8)
+    label(axes[0], "Robustness", "eps of the attack (image units)", "accuracy under PGD")
+    mean = table.groupby(["trained", "eps"]).accuracy.mean().unstack()
+    axes[1].plot(mean.index, mean[0.0], marker="o", color=NEUTRAL, label="clean images")
+    for eps, colour in ((0.1, CLEAN), (0.2, POISON)):
+        axes[1].plot(mean.index, mean[eps], marker="o", color=colour, label=f"PGD, eps {eps:g}")
+    axes[1].legend(fontsize=8)
+    label(axes[1], "What it costs, what it buys", "eps in training (image units)", "accuracy")
+    for ax in axes:
+        ax.set_ylim(-0.02, 1.02)
+    return figure
+
+
+def overfitting(histories: Mapping[str, Mapping[str, list]]) -> Figure:
+    """Per way of training: accuracy over the epochs on clean, FGSM and PGD images."""
+    figure, axes = panels(len(histories), width=3.9, height=3.3, sharey=True)
+    for (name, history), ax in zip(histories.items(), axes, strict=True):
+        for column, colour in (("clean", NEUTRAL), ("FGSM", CLEAN), ("PGD", POISON)):
+            values = history[f"test/{column}"]
+            ax.plot(history["probe_epoch"], values, marker=".", color=colour, label=column)
+        label(ax, name, "epoch", "accuracy of the test images")
+        ax.set_ylim(-0.02, 1.02)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def bars(shares: Mapping[str, Mapping[str, Sequence[float]]], y: str, title: str) -> Axes:
+    """Grouped bars ``{group: {name: values of the seeds}}``; the whisker spans the seeds."""
+    rows = [
+        (group, name, value)
+        for group, named in shares.items()
+        for name, values in named.items()
+        for value in values
+    ]
+    table = pd.DataFrame(rows, columns=["group", "name", "value"])
+    _, (ax,) = panels(width=6.4, height=3.4)
+    palette = [CLEAN, POISON, NEUTRAL][: table.name.nunique()]
+    look = {"errorbar": ("pi", 100), "palette": palette, "ax": ax}
+    sns.barplot(table, x="group", y="value", hue="name", **look)
+    ax.legend(fontsize=8, title="")
+    return label(ax, title, "", y)
+
+
+def gradients(images: Tensor, rows: Mapping[str, Tensor], title: str) -> Figure:
+    """Images above, input gradients of each network below, each on its own scale."""
+    count = len(images)
+    shape = (1 + len(rows), count)
+    figure, axes = plt.subplots(*shape, figsize=(1.3 * count, 1.4 * shape[0]), squeeze=False)
+    for line, (name, row) in zip(axes, {"image": images, **rows}.items(), strict=True):
+        for ax, pixels in zip(line, row, strict=True):
+            values = pixels.detach().cpu().mean(0).numpy()
+            top = np.abs(values).max() or 1
+            look = {"cmap": "gray_r", "vmin": 0} if name == "image" else {"vmin": -top}
+            ax.imshow(values, **({"cmap": "RdBu_r", "vmax": top} | look))
+            ax.axis("off")
+        line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+    figure.suptitle(title, fontsize=10)
+    return figure
