@@ -1,0 +1,91 @@
+"""Figures of randomised smoothing: the vote, the worst half-space, certified accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import norm
+from torch import Tensor
+
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels
+
+
+def vote(copies: Tensor, counts: Sequence[int], classes: Sequence[str], title: str) -> Figure:
+    """Some noisy copies ``[M, C, H, W]`` of an image, and how often each class was named."""
+    shown = min(len(copies), 5)
+    figure, axes = panels(shown + 1, width=1.6, height=2.0, width_ratios=[*[1] * shown, 2.4])
+    for image, ax in zip(copies, axes[:shown], strict=False):
+        picture = image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
+        ax.imshow(picture.squeeze(-1) if picture.shape[2] == 1 else picture, vmin=0, vmax=1)
+        ax.axis("off")
+    axes[-1].bar(classes, counts, color=CLEAN)
+    label(axes[-1], "the vote", "class", "noisy copies")
+    figure.suptitle(title)
+    return figure
+
+
+def worst_case(share: float, sigma: float, shift: float) -> Figure:
+    """The two noise clouds, the half-space that holds ``share`` of the first, and what is left.
+
+    Left: the picture in the plane. Right: the worst share after a shift of each length.
+    """
+    figure, (left, right) = panels(2, width=4.8, height=3.4)
+    edge = sigma * norm.ppf(share)  # to the right of it the classifier may say anything else
+    generator = np.random.default_rng(0)
+    cloud = sigma * generator.standard_normal((400, 2))
+    for centre, colour, name in ((0, CLEAN, "noise at x"), (shift, POISON, "noise at x + shift")):
+        left.scatter(cloud[:, 0] + centre, cloud[:, 1], s=6, alpha=0.5, color=colour, label=name)
+        left.plot(centre, 0, "o", color=colour, markeredgecolor="k", markersize=8)
+    wide = max(4 * sigma, shift + 3 * sigma)
+    left.axvline(edge, color="k")
+    left.axvspan(edge, wide, color=NEUTRAL, alpha=0.25)
+    left.set(xlim=(-3 * sigma, wide), ylim=(-3.2 * sigma, 3.2 * sigma))
+    left.legend(fontsize=7, loc="lower left")
+    label(left, "Grey: where the model says something else", "along the shift", "across")
+    shifts = np.linspace(0, max(2 * edge, shift, sigma), 200)
+    right.plot(shifts, norm.cdf(norm.ppf(share) - shifts / sigma), color=POISON)
+    right.axhline(0.5, color="0.4", linestyle="--", linewidth=1)
+    right.axvline(edge, color="k", linewidth=1)
+    right.plot(shift, norm.cdf(norm.ppf(share) - shift / sigma), "o", color=POISON, mec="k")
+    right.set_ylim(0, 1.02)
+    return_title = f"The worst share; it reaches 1/2 at radius {edge:.2f}"
+    label(right, return_title, "length of the shift (L2)", "share of the vote")
+    return figure
+
+
+def certified(
+    x: Sequence[float], curves: Mapping[str, Sequence[float]], title: str, against: str
+) -> Axes:
+    """Certified accuracy over a radius or a number of poisons, one line per name."""
+    _, (ax,) = panels(width=5.6, height=3.4)
+    for (name, values), colour in zip(curves.items(), class_colours(len(curves)), strict=True):
+        ax.step(x, values, where="post", color=colour, label=name)
+    ax.set_ylim(-0.02, 1.02)
+    ax.legend(fontsize=8)
+    return label(ax, title, against, "certified accuracy (share)")
+
+
+def radius_by_n(curves: Mapping[str, Sequence[float]], counts: Sequence[int], sigma: float) -> Axes:
+    """The certified radius over the number of draws, one line per observed share of hits."""
+    _, (ax,) = panels(width=5.2, height=3.4)
+    for (name, values), colour in zip(curves.items(), class_colours(len(curves)), strict=True):
+        ax.plot(counts, values, marker="o", color=colour, label=name)
+    ax.set_xscale("log")
+    ax.legend(fontsize=8)
+    title = f"What more draws buy (sigma {sigma:g})"
+    return label(ax, title, "draws n", "certified radius (L2)")
+
+
+def attack(eps: Sequence[float], found: Mapping[str, Sequence[float]], title: str) -> Axes:
+    """Certified accuracy as a floor, and the accuracy that an attack leaves, over eps."""
+    _, (ax,) = panels(width=5.2, height=3.4)
+    for (name, values), colour in zip(found.items(), (CLEAN, POISON, NEUTRAL), strict=False):
+        ax.plot(eps, values, marker="o", color=colour, label=name)
+    floor = next(iter(found.values()))
+    ax.fill_between(eps, 0, floor, color=CLEAN, alpha=0.12)
+    ax.set_ylim(-0.02, 1.02)
+    ax.legend(fontsize=8)
+    return label(ax, title, "eps (L2)", "accuracy (share)")
