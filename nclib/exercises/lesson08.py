@@ -92,7 +92,7 @@ def _(answer):
         raise Wrong("that is the loss on the clean images: attack them first")
     # The independent fact: for two linear classes the worst loss is softplus(-worst margin).
     worst = _worst_margin(net.fc.weight, net.fc.bias, images.flatten(1), labels, eps)
-    exact = softplus(-worst).mean()
+    exact = softplus(-worst).mean().detach()
     expect(float(found) > float(clean), "the loss is below that of the clean images: go uphill")
     if abs(float(found - (exact + clean) / 2)) < 1e-3:
         raise Wrong("train on the attacked images alone here, not on half and half")

@@ -146,7 +146,7 @@ def bars(shares: Mapping[str, Mapping[str, Sequence[float]]], y: str, title: str
     palette = [CLEAN, POISON, NEUTRAL][: table.name.nunique()]
     look = {"errorbar": ("pi", 100), "palette": palette, "ax": ax}
     sns.barplot(table, x="group", y="value", hue="name", **look)
-    ax.legend(fontsize=8, title="")
+    ax.legend(fontsize=8, title="", loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, title, "", y)
 
 
