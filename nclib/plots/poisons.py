@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -15,6 +16,7 @@ from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, sh
 __all__ = [
     "against_form",
     "alignment",
+    "collision",
     "confusions",
     "mean_lengths",
     "memorised",
@@ -82,7 +84,7 @@ def mean_lengths(lengths: Mapping[str, Tensor], classes: Sequence[str]) -> Axes:
             label=name,
         )
     ax.set_xticks(range(len(classes)), classes)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower right", framealpha=0.95)
     return label(ax, "Length of the class means", "class", "distance to the global mean")
 
 
@@ -134,6 +136,31 @@ def norm_changes(
     return figure
 
 
+def collision(clouds: Mapping[str, Tensor], victim: Tensor, before: Tensor, after: Tensor) -> Axes:
+    """Features of two classes ``{name: [N, D]}``, a victim [D], and poisons before and after.
+
+    The first axis joins the two class means; the second is the strongest direction across it.
+    """
+    (_, first), (_, second) = clouds.items()
+    centre, axis = first.mean(0), second.mean(0) - first.mean(0)
+    axis = axis / axis.norm()
+    rest = torch.cat([first - first.mean(0), second - second.mean(0), after - after.mean(0)])
+    rest = rest - (rest @ axis)[:, None] * axis
+    across = torch.linalg.svd(rest, full_matrices=False).Vh[0]
+    basis = torch.stack([axis, across], 1)
+    _, (ax,) = panels(width=5.6, height=3.8)
+    for (name, points), colour in zip(clouds.items(), (CLEAN, NEUTRAL), strict=True):
+        ax.scatter(*((points - centre) @ basis).T, s=14, color=colour, alpha=0.6, label=name)
+    start, end = ((points - centre) @ basis for points in (before, after))
+    for a, b in zip(start, end, strict=True):
+        ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": POISON, "alpha": 0.7})
+    ax.scatter(*end.T, color=POISON, s=30, label="poisons, after")
+    ax.scatter(*((victim - centre) @ basis)[:, None], marker="*", s=180, color="black")
+    ax.scatter([], [], marker="*", color="black", label="victim")
+    ax.legend(fontsize=8)
+    return label(ax, "Feature space", "from class mean to class mean", "across")
+
+
 def alignment(curves: Mapping[str, Sequence[float]]) -> Axes:
     """Cosine between the poisons' gradient and the attacker's, over the steps of crafting."""
     _, (ax,) = panels(width=5)
@@ -145,18 +172,22 @@ def alignment(curves: Mapping[str, Sequence[float]]) -> Axes:
     return label(ax, "Gradient alignment while crafting", "step", "cosine (no unit)")
 
 
-def success_by_budget(rates: Mapping[str, Mapping[float, tuple[float, float, float]]]) -> Figure:
-    """Share of hits with its interval over eps: ``{attack: {eps: (rate, low, high)}}``."""
-    figure, (ax,) = panels(width=5.2)
+def success_by_budget(
+    rates: Mapping[str, Mapping[str, Mapping[float, tuple[float, float, float]]]],
+) -> Figure:
+    """Share of hits with its interval: ``{data set: {attack: {eps: (rate, low, high)}}}``."""
+    figure, axes = panels(len(rates), width=4.2, sharey=True)
     colours = sns.color_palette("colorblind")
-    for i, (name, points) in enumerate(rates.items()):
-        x = np.array(list(points)) + 0.004 * (i - (len(rates) - 1) / 2)
-        mean, low, high = np.array(list(points.values())).T
-        bars = {"yerr": [mean - low, high - mean], "capsize": 3, "color": colours[i]}
-        ax.errorbar(x, mean, marker="o", label=name, **bars)
-    ax.set_ylim(-0.03, 1.03)
-    ax.legend(fontsize=8)
-    label(ax, "Victims that end up in the target class", "eps (images in [0, 1])", "share, 95%")
+    for ax, (dataset, attacks) in zip(axes, rates.items(), strict=True):
+        for i, (name, points) in enumerate(attacks.items()):
+            x = np.array(list(points)) + 0.006 * (i - (len(attacks) - 1) / 2)
+            mean, low, high = np.array(list(points.values())).T
+            bars = {"yerr": [mean - low, high - mean], "capsize": 3, "color": colours[i]}
+            ax.errorbar(x, mean, marker="o", label=name.replace("_", " "), **bars)
+        ax.set_ylim(-0.03, 1.03)
+        label(ax, f"Victims hit, {dataset}", "eps (images in [0, 1])", "")
+    axes[0].set_ylabel("share of the victims, 95% interval")
+    axes[0].legend(fontsize=8)
     return figure
 
 
@@ -172,4 +203,4 @@ def with_control(
     ax.set_xticks(x, list(poisoned))
     ax.set_ylim(0, 1.03)
     ax.legend(fontsize=8)
-    return label(ax, title, "", "share of test images of other classes")
+    return label(ax, title, "", "share of the other test images")
