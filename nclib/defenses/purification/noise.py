@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,12 @@ def block_generators(
     ``first`` is a multiple of ``BLOCK``. The same image meets the same noise in every chunk.
     """
     blocks = range(first // BLOCK, -(-(first + count) // BLOCK))
-    return [torch.Generator(device).manual_seed((seed << 32) + block) for block in blocks]
+    return [torch.Generator(device).manual_seed(_mixed(seed, block)) for block in blocks]
+
+
+def _mixed(seed: int, block: int) -> int:
+    """32 bits for a block: the CPU's generator ignores the upper half of a 64-bit seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {block}".encode()).digest()[:4], "big")
 
 
 def normal(like: Tensor, generator: Generators) -> Tensor:

@@ -1,0 +1,229 @@
+"""Purify images by an energy model, a diffusion model, or both: in chunks, resumable.
+
+PureGen (Bhat et al. 2024, arXiv 2405.18627). The noise of an image depends on the seed and on its
+position in the set alone, so neither the chunks nor an interruption changes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nclib import cache as kept
+from nclib.activations import evaluating
+from nclib.data import check_images
+from nclib.defenses.purification.diffusion import Diffusion, check_time, noised, reverse
+from nclib.defenses.purification.energy import Energy, langevin
+from nclib.defenses.purification.noise import (
+    BLOCK,
+    Diverged,
+    Generators,
+    block_generators,
+    inside,
+    normal,
+    outside,
+)
+
+PIXELS = 2**19  # pixels per chunk: 512 images of 32 x 32; 64 feature maps of it are 128 MiB
+Stage = tuple[Energy | Diffusion, int]  # a model and its strength: steps, or the noise level t
+
+
+def purify(
+    images: Tensor,
+    model: Energy | Diffusion,
+    *,
+    steps: int | None = None,
+    t: int | None = None,
+    seed: int = 0,
+    chunk: int | None = None,
+    keep: str | Path | None = None,
+    progress: bool = True,
+) -> Tensor:
+    """``images`` ``[N, C, H, W]`` in [0, 1], washed: ``steps`` of Langevin, or noised to ``t``.
+
+    An ``Energy`` needs ``steps``, a ``Diffusion`` needs ``t``; 0 returns the images as they are.
+    ``chunk`` images are in memory at once (rounded up to a multiple of 16; None: by their size).
+    ``keep`` names a folder in which every finished chunk is kept: the same call after a kill goes
+    on from there. Raises ``ValueError`` for images or strengths that do not fit and for a model
+    that diverged.
+    """
+    wanted = "steps" if isinstance(model, Energy) else "t"
+    given = {"steps": steps, "t": t}
+    if given.pop(wanted) is None or any(v is not None for v in given.values()):
+        raise ValueError(
+            f"steps, t: got {steps}, {t}; {type(model).__name__} needs {wanted} and no other"
+        )
+    strength = steps if wanted == "steps" else t
+    return _run(images, [(model, strength)], seed, chunk, keep, progress)
+
+
+def naive(
+    images: Tensor,
+    energy: Energy,
+    diffusion: Diffusion,
+    *,
+    steps: int = 150,
+    t: int = 75,
+    **options,
+) -> Tensor:
+    """PureGen-Naive: first the energy, then the diffusion. ``options`` as in ``purify``."""
+    return reps(images, energy, diffusion, steps=steps, t=t, repetitions=1, **options)
+
+
+def reps(
+    images: Tensor,
+    energy: Energy,
+    diffusion: Diffusion,
+    *,
+    steps: int = 10,
+    t: int = 50,
+    repetitions: int = 5,
+    seed: int = 0,
+    chunk: int | None = None,
+    keep: str | Path | None = None,
+    progress: bool = True,
+) -> Tensor:
+    """PureGen-Reps: a little of the energy and of the diffusion, ``repetitions`` times in turn."""
+    if repetitions < 1:
+        raise ValueError(f"repetitions: got {repetitions}; 1 or more is allowed")
+    stages = [(energy, steps), (diffusion, t)] * repetitions
+    return _run(images, stages, seed, chunk, keep, progress)
+
+
+def filt(
+    images: Tensor,
+    energy: Energy,
+    diffusion: Diffusion,
+    *,
+    share: float = 0.5,
+    steps: int = 150,
+    t: int = 75,
+    chunk: int | None = None,
+    **options,
+) -> Tensor:
+    """PureGen-Filt: the ``share`` of the images with the highest energy goes through ``naive``.
+
+    The others stay as they are: a poison tends to a higher energy than a clean image.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: got {share}; 0 to 1 is allowed")
+    count = round(share * len(images))
+    if count == 0:
+        return images.clone()
+    high = energies(images, energy, chunk=chunk).topk(count).indices.sort().values
+    washed = images.clone()
+    washed[high] = naive(images[high], energy, diffusion, steps=steps, t=t, chunk=chunk, **options)
+    return washed
+
+
+@torch.no_grad()
+def energies(images: Tensor, model: Energy, *, chunk: int | None = None) -> Tensor:
+    """E(x) ``[N]`` of images in [0, 1]; a high energy says unlikely."""
+    check_images(images)
+    _check(images, model, 0)
+    with evaluating(model):
+        parts = [model(inside(part)) for part in images.split(_chunk_size(images, chunk))]
+    return torch.cat(parts)
+
+
+def _run(
+    images: Tensor,
+    stages: list[Stage],
+    seed: int,
+    chunk: int | None,
+    keep: str | Path | None,
+    progress: bool,
+) -> Tensor:
+    """All ``stages`` over every chunk; finished chunks come from ``keep`` where they lie there."""
+    check_images(images)
+    size = _chunk_size(images, chunk)
+    for model, strength in stages:
+        _check(images, model, strength)
+    stages = [stage for stage in stages if stage[1] > 0]
+    if not stages:
+        return images.clone()
+    folder = None if keep is None else Path(keep).expanduser() / _key(images, stages, seed)
+    washed, starts = [], range(0, len(images), size)
+    total = len(starts) * sum(strength for _, strength in stages)
+    with ExitStack() as stack:
+        for model, _ in stages:
+            stack.enter_context(evaluating(model))
+        bar = tqdm(total=total, desc="purifying", unit="step", disable=not progress)
+        stack.enter_context(bar)
+        for first in starts:
+            part = images[first : first + size]
+            place = folder and folder / f"{first}-{first + len(part)}.safetensors"
+            found = kept.load(place) if place else None
+            if found is not None:
+                washed.append(found[0]["images"].to(images.device))
+                bar.update(total // len(starts))
+                continue
+            washed.append(_wash(part, stages, seed, first, bar.update))
+            if place:
+                kept.save(place, {"images": washed[-1]}, {"first": first})
+    return torch.cat(washed)
+
+
+def _wash(
+    images: Tensor, stages: list[Stage], seed: int, first: int, tick: Callable[[], object]
+) -> Tensor:
+    """One chunk through all the stages."""
+    generator = block_generators(seed, first, len(images), images.device)
+    x = inside(images)
+    for model, strength in stages:
+        x = _stage(x, model, strength, generator, tick)
+    if not x.isfinite().all():
+        raise Diverged(f"model: the purified images from {first} on are not finite")
+    return outside(x)
+
+
+def _stage(
+    x: Tensor, model: Energy | Diffusion, strength: int, generator: Generators, tick: Callable
+) -> Tensor:
+    if isinstance(model, Energy):
+        walk = {"eps": model.eps, "temperature": model.temperature}
+        return langevin(x, model, strength, generator=generator, tick=tick, **walk)
+    x = noised(x, model, strength, normal(x, generator))
+    return reverse(x, model, strength, generator=generator, tick=tick)
+
+
+def _chunk_size(images: Tensor, chunk: int | None) -> int:
+    """Images per chunk, a multiple of ``BLOCK``."""
+    if chunk is None:
+        return max(PIXELS // (images.shape[2] * images.shape[3]) // BLOCK, 1) * BLOCK
+    if chunk < 1:
+        raise ValueError(f"chunk: got {chunk}; 1 or more, or None, is allowed")
+    return -(-chunk // BLOCK) * BLOCK
+
+
+def _check(images: Tensor, model: Energy | Diffusion, strength: int) -> None:
+    """Refuse models and strengths that cannot do it, before any work."""
+    if isinstance(model, Energy):
+        if isinstance(strength, bool) or not isinstance(strength, int) or strength < 0:
+            raise ValueError(f"steps: got {strength!r}; a whole number from 0 is allowed")
+        if model.diverged:
+            raise ValueError("model: this energy diverged in training; it cannot purify")
+    elif isinstance(model, Diffusion):
+        check_time(strength, model)
+    else:
+        raise ValueError(f"model: got {type(model).__name__}; an Energy or a Diffusion is needed")
+    shape, recipe = tuple(images.shape[1:]), model.recipe
+    wanted = tuple(recipe.get("shape", shape))
+    if recipe.get("arch") == "conv":
+        wanted = (wanted[0], *shape[1:])
+    if wanted != shape:
+        raise ValueError(f"images: got {shape} each; this model was built for {wanted}")
+    weight = next(model.parameters(), images)
+    if weight.device != images.device:
+        raise ValueError(f"images: on {images.device}, the model is on {weight.device}")
+
+
+def _key(images: Tensor, stages: list[Stage], seed: int) -> str:
+    """The same images, models, strengths and seed have the same key."""
+    walks = [(m.eps, m.temperature) for m, _ in stages if isinstance(m, Energy)]
+    return kept.fingerprint(_wash, images, images.device.type, stages, walks, seed)
