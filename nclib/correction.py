@@ -110,7 +110,8 @@ def consensus(
     2. The ``core`` share of each class that is typical at every layer (``typicality``).
     3. A model trained on the core alone. A sample outside the core stays if the model predicts its
        label: the trigger means nothing to this model, so a triggered image looks like its source.
-    4. A model trained on what stayed; of the rest it takes back what it agrees with.
+    4. A model trained on what stayed; of the rest it takes back every sample whose label it holds
+       more likely than chance, 1/K.
 
     No rate and no threshold on a score. ``build(data, seed)`` makes a fresh model (default: the
     small CNN). Fails where the poison *is* the typical part of its class (blended at 10%), and for
@@ -125,17 +126,20 @@ def consensus(
     trusted = core_of(typicality(features, data.labels), data.labels, core)
 
     # as many steps as on the whole set would be too many for a fifth: smaller batches instead
-    doubted = _disagree(data, trusted, build, epochs, 32, options)[0] & ~trusted
-    rejected, model = _disagree(data, ~doubted, build, epochs, 128, options)
-    return Consensus(rejected & doubted, trusted, doubted, model)
+    likely, _ = _second_opinion(data, trusted, build, epochs, 32, options)
+    own = likely.gather(1, data.labels.cpu()[:, None]).squeeze(1)
+    doubted = (own < likely.amax(1)) & ~trusted
+    likely, model = _second_opinion(data, ~doubted, build, epochs, 128, options)
+    own = likely.gather(1, data.labels.cpu()[:, None]).squeeze(1)
+    return Consensus(doubted & (own < 1 / data.num_classes), trusted, doubted, model)
 
 
-def _disagree(data, mask, build, epochs, batch_size, options) -> tuple[Tensor, nn.Module]:
-    """Train on the samples of ``mask``; where does the model predict another label? ``[N]``"""
+def _second_opinion(data, mask, build, epochs, batch_size, options) -> tuple[Tensor, nn.Module]:
+    """What a model trained on the samples of ``mask`` thinks of all: probabilities ``[N, K]``."""
     part = data.subset(mask.to(data.device))
     model = build(part, options["seed"] + 1)
     training.fit(model, part, epochs=epochs, batch_size=batch_size, **options)
-    return (training.predict(model, data.images).argmax(1) != data.labels).cpu(), model
+    return training.predict(model, data.images).softmax(1).cpu(), model
 
 
 def relabel(

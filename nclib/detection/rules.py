@@ -41,7 +41,7 @@ def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
     return _by_class(score, labels, cut)
 
 
-def gap(score: Tensor, labels: Tensor, *, factor: float = 8.0) -> Tensor:
+def gap(score: Tensor, labels: Tensor, *, factor: float = 12.0) -> Tensor:
     """Everything above the widest gap in the upper half of the class's log scores.
 
     A gap counts times the number of samples above it: for an exponential tail these products have

@@ -6,6 +6,7 @@ Maximum mean discrepancy: Gretton et al., JMLR 13, 2012. ``natural`` is known to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -119,6 +120,7 @@ def layer_rates(
     The rate is the share of the tests of ``rate_p_values`` with p <= ``level``. "any layer" uses
     Bonferroni's bound (``bonferroni``); all layers see the same draws.
     """
+    check_resolution(len(natural), options.get("permutations", 200), level)
     p = layer_p_values(natural, suspect, **options)
     rates = {name: float((row <= level).double().mean()) for name, row in p.items()}
     joint = bonferroni(torch.stack(list(p.values())))
@@ -135,6 +137,17 @@ def layer_p_values(
         name: rate_p_values(rows, None if suspect is None else suspect[name], **options)
         for name, rows in natural.items()
     }
+
+
+def check_resolution(layers: int, permutations: int, level: float) -> None:
+    """Refuse permutations so few that no joint p-value of ``layers`` tests can reach ``level``."""
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level}; 0 < level < 1 is allowed")
+    if layers / (permutations + 1) > level:
+        least = math.ceil(layers / level) - 1
+        raise ValueError(
+            f"permutations: got {permutations}; {layers} layers at level {level} need {least}"
+        )
 
 
 def bonferroni(p: Tensor) -> Tensor:

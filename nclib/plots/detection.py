@@ -1,0 +1,132 @@
+"""Where poison shows: score maps, features of one class, cut-offs, layer-test tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels
+
+
+def score_map(
+    found: Mapping[str, Sequence[Sequence[float]]],
+    layers: Sequence[str],
+    epochs: Sequence[int],
+    what: str,
+    *,
+    x: str = "epoch",
+    y: str = "layer",
+) -> Figure:
+    """AUROC as layer x epoch, one panel per score ``{name: [layers][epochs]}``; 0.5 is chance.
+
+    ``x`` and ``y`` name the axes where they are something else.
+    """
+    figure, axes = panels(
+        len(found), width=0.52 * len(epochs) + 1.6, height=0.5 * len(layers) + 1.2
+    )
+    for ax, (name, values) in zip(axes, found.items(), strict=True):
+        heatmap(
+            np.asarray(values),
+            layers,
+            [str(e) for e in epochs],
+            title=f"{name}, {what}",
+            x=x,
+            y=y,
+            centre=0.5,
+            vmin=0,
+            vmax=1,
+            cbar_kws={"label": "AUROC"},
+            ax=ax,
+        )
+    return figure
+
+
+def plane_of(rows: Tensor) -> np.ndarray:
+    """The two principal axes of features ``[n, D]``: ``[n, 2]``."""
+    rows = rows.cpu().double()
+    rows = rows - rows.mean(0)
+    left, scale, _ = torch.linalg.svd(rows, full_matrices=False)
+    return (left * scale)[:, :2].numpy()
+
+
+def one_class(points: np.ndarray, bad: Tensor, title: str, ax: Axes | None = None) -> Axes:
+    """Features of one labelled class in two dimensions, poison marked by colour and shape."""
+    ax = panels()[1][0] if ax is None else ax
+    bad = bad.cpu().numpy()
+    ax.scatter(*points[~bad].T, s=12, color=CLEAN, label="clean", alpha=0.7)
+    ax.scatter(*points[bad].T, s=16, color=POISON, marker="x", lw=1, label="poison")
+    ax.legend(fontsize=8)
+    return label(ax, title, "first axis", "second axis")
+
+
+def depths(found: Mapping[str, tuple[Tensor, Tensor]], layers: int) -> Figure:
+    """How many samples agree with their label from which layer on: ``{title: (depth, bad)}``."""
+    figure, axes = panels(len(found), width=4.4)
+    x = np.arange(1, layers + 2)
+    for ax, (title, (depth, bad)) in zip(axes, found.items(), strict=True):
+        bad = bad.cpu()
+        for shift, mask, colour, name in (
+            (-0.2, ~bad, CLEAN, "clean"),
+            (0.2, bad, POISON, "poison"),
+        ):
+            share = depth[mask].long().bincount(minlength=layers + 2)[1:] / max(1, int(mask.sum()))
+            ax.bar(x + shift, share, 0.4, color=colour, label=name)
+        ax.set_xticks(x, [*map(str, range(1, layers + 1)), "never"])
+        ax.legend(fontsize=8)
+        label(ax, title, "layer from which the nearest mean agrees", "share of the samples")
+    return figure
+
+
+def histogram(score: Tensor, bad: Tensor, title: str, x: str, ax: Axes | None = None) -> Axes:
+    """The distribution of a score on clean and poisoned samples."""
+    ax = panels(width=5)[1][0] if ax is None else ax
+    bad = bad.cpu()
+    edges = np.linspace(float(score.min()), float(score.max()), 40)
+    for mask, colour, name in ((~bad, CLEAN, "clean"), (bad, POISON, "poison")):
+        share = np.full(int(mask.sum()), 1 / max(1, int(mask.sum())))
+        ax.hist(score[mask].numpy(), edges, weights=share, color=colour, alpha=0.6, label=name)
+    ax.legend(fontsize=8)
+    return label(ax, title, x, "share of the samples")
+
+
+def repairs(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
+    """Accuracy and, where there is one, ASR of each method ``{method: {"accuracy", "asr"}}``."""
+    names = list(table)
+    with_asr = any("asr" in row for row in table.values())
+    ax = panels(width=1.1 * len(names) + 1.5, height=3.2)[1][0]
+    x = np.arange(len(names))
+    shift = 0.2 if with_asr else 0.0
+    bars = [("accuracy", -shift, CLEAN)] + ([("asr", shift, POISON)] if with_asr else [])
+    for key, offset, colour in bars:
+        height = [table[n].get(key, 0.0) for n in names]
+        drawn = ax.bar(x + offset, height, 0.4 if with_asr else 0.6, color=colour, label=key)
+        ax.bar_label(drawn, fmt="%.2f", fontsize=7)
+    ax.set_xticks(x, names, rotation=20, ha="right")
+    ax.set_ylim(0, 1.12)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return label(ax, title, "", "share of the test images")
+
+
+def rates(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
+    """Detection rates: one row per kind of suspects, one column per layer."""
+    rows, columns = list(table), list(next(iter(table.values())))
+    values = [[table[r][c] for c in columns] for r in rows]
+    y = "suspects"
+    return heatmap(values, rows, columns, title=title, x="layer", y=y, vmin=0, vmax=1)
+
+
+def by_depth(series: Mapping[str, Mapping[str, float]], title: str) -> Axes:
+    """Detection rate over depth, one line per kind of suspects; the level is dotted."""
+    ax = panels(width=5.6)[1][0]
+    for name, row in series.items():
+        layers = [layer for layer in row if layer != "any layer"]
+        ax.plot(layers, [row[layer] for layer in layers], "o-", label=name)
+    ax.axhline(0.05, ls=":", color=NEUTRAL, label="level 5%")
+    ax.set_ylim(-0.03, 1.03)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return label(ax, title, "layer, shallow to deep", "detection rate")

@@ -1,0 +1,170 @@
+"""The monitor: windows, alarms, and a log that survives SIGKILL in the middle of a write."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from nclib import data, models, monitor, training
+
+OPTIONS = {"every": 60, "n": 30, "tests": 8, "permutations": 99, "top": 5}
+
+
+@pytest.fixture(scope="module")
+def deployed():
+    train, test = data.load("digits", n_train=500, device="cpu")
+    model = models.build("cnn", train)
+    training.fit(model, train, epochs=4, cache=False, progress=False)
+    return model, test.images[:200], test.images[200:]
+
+
+def test_an_attack_hour_stands_out_and_the_odd_requests_are_named(deployed, tmp_path):
+    model, reference, requests = deployed
+    watch = monitor.Monitor(model, None, reference, tmp_path / "log.jsonl", **OPTIONS)
+    noise = torch.rand(30, *requests.shape[1:], generator=torch.Generator().manual_seed(0))
+    quiet = watch.add(requests[:60], when=0.0)
+    mixed = torch.cat([requests[60:90], noise])
+    loud = watch.add(mixed, ids=[f"r{i}" for i in range(60)], when=3600.0)
+    assert [w["alarm"] for w in quiet + loud] == [False, True]
+    assert all(int(name[1:]) >= 30 for name, _ in loud[0]["suspicious"])
+    assert len(loud[0]["suspicious"]) == 5
+    scores = [score for _, score in loud[0]["suspicious"]]
+    assert scores == sorted(scores, reverse=True)
+    header, windows = monitor.read(tmp_path / "log.jsonl")
+    assert header["layers"] == list(model.layer_names) and windows == watch.windows
+    text = monitor.report(tmp_path / "log.jsonl")
+    assert "1 of 2 windows raised an alarm" in text and "ALARM" in text
+
+
+def test_hours_close_windows_and_small_ones_get_no_verdict(deployed, tmp_path):
+    model, reference, requests = deployed
+    options = {**OPTIONS, "every": None}
+    watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **options)
+    assert watch.add(requests[:20], when=100.0) == []
+    assert watch.add(requests[20:40], when=3599.0) == []
+    (first,) = watch.add(requests[40:50], when=3600.0)
+    assert first["requests"] == 40 and first["alarm"] is False and set(first["rates"])
+    last = watch.close()
+    assert last["requests"] == 10 and last["alarm"] is None and watch.close() is None
+    assert watch.done == 50
+    assert monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **options).done == 50
+
+
+def test_a_restart_with_something_else_is_refused(deployed, tmp_path):
+    model, reference, requests = deployed
+    log = tmp_path / "log"
+    monitor.Monitor(model, None, reference, log, **OPTIONS).add(requests[:60])
+    before = log.read_bytes()
+    other = models.build("cnn", data.load("digits", n_train=100, device="cpu")[0], seed=5)
+    for change, word in [
+        ({"model": other}, "model"),
+        ({"layers": ["conv1"]}, "layers"),
+        ({"reference": reference[:150]}, "reference"),
+        ({"options": {**OPTIONS, "level": 0.01}}, "settings"),
+    ]:
+        chosen = {
+            "model": model,
+            "layers": None,
+            "reference": reference,
+            "options": OPTIONS,
+        } | change
+        with pytest.raises(ValueError, match=word):
+            monitor.Monitor(
+                chosen["model"], chosen["layers"], chosen["reference"], log, **chosen["options"]
+            )
+    assert log.read_bytes() == before
+
+
+def test_every_prefix_of_a_log_is_a_log(deployed, tmp_path):
+    """Whatever byte a kill leaves last: finished windows are all there, half a line is cut off."""
+    model, reference, requests = deployed
+    log = tmp_path / "log"
+    monitor.Monitor(model, None, reference, log, **OPTIONS).add(requests[:180])
+    whole = log.read_bytes()
+    ends = [i for i, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in [0, 5, *ends, *(e + 1 for e in ends), *(e + 9 for e in ends[:-1]), len(whole) - 3]:
+        log.write_bytes(whole[:cut])
+        lines = whole[:cut].count(b"\n")
+        again = monitor.Monitor(model, None, reference, log, **OPTIONS)
+        assert len(again.windows) == max(0, lines - 1)
+        again.add(requests[again.done : 180])
+        assert log.read_bytes() == whole  # the same windows again: nothing lost, nothing twice
+
+
+def test_sigkill_loses_no_finished_window(tmp_path):
+    log = tmp_path / "log"
+    script = textwrap.dedent(f"""
+        import torch
+        from nclib import data, models, monitor
+        train, test = data.load("digits", n_train=200, device="cpu")
+        watch = monitor.Monitor(models.build("cnn", train), ["conv4"], test.images[:100],
+            {str(log)!r},
+            every=20, n=20, tests=2, permutations=19)
+        print("resumed at", watch.done, flush=True)
+        while True:
+            for window in watch.add(test.images[100:120]):
+                print(window["window"], flush=True)
+    """)
+    expected = 0
+    for _ in range(2):
+        child = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert child.stdout.readline() == f"resumed at {20 * expected}\n"
+        for _ in range(15):
+            last = int(child.stdout.readline())
+        os.kill(child.pid, signal.SIGKILL)
+        rest = child.stdout.read().split()  # what it still said before the signal came
+        child.wait()
+        said = max([last, *(int(word) for word in rest[:-1])])
+        windows = monitor.read(log)[1]
+        assert [w["window"] for w in windows] == list(range(len(windows)))
+        assert len(windows) > said >= expected + 14  # each window that was announced is on the disk
+        expected = len(windows)
+        if _ == 0:
+            with log.open("ab") as file:  # and a write that was cut in the middle
+                file.write(b'{"window": 99, "rat')
+
+
+def test_damaged_logs_and_bad_arguments_are_refused(deployed, tmp_path):
+    model, reference, requests = deployed
+    (tmp_path / "other").write_text('{"some": "file"}\n')
+    with pytest.raises(ValueError, match="no monitor log"):
+        monitor.read(tmp_path / "other")
+    (tmp_path / "broken").write_text(json.dumps({"format": 1}) + "\nnonsense\n{}\n")
+    with pytest.raises(ValueError, match="damaged"):
+        monitor.read(tmp_path / "broken")
+    with pytest.raises(ValueError, match="reference"):
+        monitor.Monitor(model, None, reference[:40], tmp_path / "a", **OPTIONS)
+    with pytest.raises(ValueError, match="every"):
+        monitor.Monitor(model, None, reference, tmp_path / "a", **{**OPTIONS, "every": 10})
+    with pytest.raises(ValueError, match="layers"):
+        monitor.Monitor(model, ["conv9"], reference, tmp_path / "a", **OPTIONS)
+    watch = monitor.Monitor(model, None, reference, tmp_path / "a", **OPTIONS)
+    with pytest.raises(ValueError, match="ids"):
+        watch.add(requests[:3], ids=["a"])
+    watch.add(requests[:3], when=10.0)
+    with pytest.raises(ValueError, match="when"):
+        watch.add(requests[:3], when=9.0)
+    with pytest.raises(ValueError, match="images"):
+        watch.add(requests[:3] + 9)
+
+
+def test_the_command_line(deployed, tmp_path):
+    model, reference, requests = deployed
+    log = tmp_path / "day.jsonl"
+    monitor.Monitor(model, None, reference, log, **OPTIONS).add(requests[:120])
+    run = [sys.executable, "-m", "nclib.monitor", "report"]
+    done = subprocess.run([*run, log], capture_output=True, text=True)
+    assert done.returncode == 0 and "2 windows" in done.stdout, done.stderr
+    assert (tmp_path / "day.png").stat().st_size > 1000
+    missing = subprocess.run([*run, tmp_path / "none"], capture_output=True, text=True)
+    assert missing.returncode == 2 and "Traceback" not in missing.stderr
