@@ -1,0 +1,176 @@
+"""What every attack needs: checked arguments, a model at rest, batches, losses, gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nclib.activations import evaluating
+from nclib.data import check_images, check_labels
+
+Attack = Callable[..., Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+NORMS = ("Linf", "L2")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss that the model was trained on, per sample: ``[N, K]``, ``[N]`` -> ``[N]``."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Best other logit minus the label's: ``[N, K]``, ``[N]`` -> ``[N]``; above 0 is an error.
+
+    Carlini & Wagner 2017 (arXiv 1608.04644), f6. It has a slope where the softmax is flat.
+    """
+    index = labels[:, None]
+    others = logits.scatter(1, index, -math.inf)
+    return others.max(1).values - logits.gather(1, index).squeeze(1)
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode and frozen weights inside the ``with`` block; all is put back after it.
+
+    Modes, ``requires_grad`` and buffers come back as they were, after an error too; gradients are
+    never touched. Raises ``ValueError`` for anything but an ``nn.Module``.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: got {type(model).__name__}; an nn.Module is needed")
+    weights = [(weight, weight.requires_grad) for weight in model.parameters()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        with evaluating(model):
+            for weight, _ in weights:
+                weight.requires_grad_(False)
+            yield model
+    finally:
+        for weight, flag in weights:
+            weight.requires_grad_(flag)
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                setattr(module, name, buffer.copy_(value))
+
+
+@contextmanager
+def prepared(
+    model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Check the arguments and hold the model at rest; yields images, goal and sign.
+
+    An untargeted attack climbs the loss of the labels (goal labels, sign +1); a targeted one
+    descends the loss of the targets (goal targets, sign -1).
+    """
+    check_images(images)
+    with at_rest(model):
+        classes = _num_classes(model, images)
+        check_labels(labels, len(images), classes)
+        if targets is not None:
+            try:
+                check_labels(targets, len(images), classes)
+            except ValueError as error:
+                raise ValueError(str(error).replace("labels", "targets", 1)) from None
+        goal = labels if targets is None else targets
+        if goal.device != images.device:
+            raise ValueError(f"labels: on {goal.device}; the images are on {images.device}")
+        yield images.detach(), goal, 1.0 if targets is None else -1.0
+
+
+def _num_classes(model: nn.Module, images: Tensor) -> int:
+    few = images[:2]
+    try:
+        with torch.no_grad():
+            logits = model(few)
+    except RuntimeError as error:
+        raise ValueError(
+            f"images: the model cannot take {tuple(few.shape)} on {few.device}: {error}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(few):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"model: returned {got} for {len(few)} images; logits [N, K] are needed")
+    if logits.shape[1] < 2:
+        raise ValueError(f"model: returned {logits.shape[1]} logit; 2 or more are needed")
+    return logits.shape[1]
+
+
+def check_eps(eps: float, norm: str = "Linf") -> None:
+    """Refuse an unknown norm, and an eps that is negative, not finite or (Linf) above 1."""
+    if norm not in NORMS:
+        raise ValueError(f"norm: got {norm!r}; allowed are {NORMS}")
+    top = 1 if norm == "Linf" else math.inf
+    number = isinstance(eps, int | float) and not isinstance(eps, bool) and math.isfinite(eps)
+    if not number or not 0 <= eps <= top:
+        raise ValueError(
+            f"eps: got {eps!r}; a number of image units (8/255, not 8) in [0, {top}] is allowed"
+        )
+
+
+def check_positive(**numbers: float) -> None:
+    """Refuse numbers that are not finite and above 0."""
+    for name, value in numbers.items():
+        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: got {value!r}; a number above 0 is allowed")
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse counts that are not integers of 1 or more."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}: got {value!r}; an integer of 1 or more is allowed")
+
+
+def source(generator: torch.Generator | None, seed: int) -> torch.Generator:
+    """The generator given, else a new one on the CPU: a seed means the same on every device."""
+    return generator if generator is not None else torch.Generator().manual_seed(seed)
+
+
+def uniform(generator: torch.Generator, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Numbers in [0, 1) of ``shape``, on the device of ``like``."""
+    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
+
+
+def signs(generator: torch.Generator, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """-1 or +1, each with one half, of ``shape``, on the device of ``like``."""
+    return (uniform(generator, like, shape) < 0.5).float() * 2 - 1
+
+
+def batched(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) -> Tensor:
+    """``function`` of one batch after another, joined."""
+    batches = zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)
+    return torch.cat([function(*batch) for batch in batches])
+
+
+@torch.no_grad()
+def margins(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """``margin`` of the model at the images, ``[N]``; the model has to be at rest."""
+    return batched(lambda x, y: margin(model(x), y), batch_size, images, labels)
+
+
+def with_gradient(logits: Tensor) -> Tensor:
+    """The logits, which must depend on the images by differentiable steps (else ``ValueError``)."""
+    if not logits.requires_grad:
+        raise ValueError("model: its output has no gradient at all; wrap it with bpda")
+    return logits
+
+
+def input_gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Gradient of each sample's loss at its image, ``[N, C, H, W]``, and the logits ``[N, K]``.
+
+    NaN becomes 0. Raises ``ValueError`` for a model without any gradient.
+    """
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        logits = with_gradient(model(images))
+        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
+    return gradient.nan_to_num_(), logits.detach()

@@ -1,0 +1,188 @@
+"""How robust a model is, and whether to believe it: a table of attacks and a checklist."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from nclib.attacks.common import (
+    Attack,
+    batched,
+    check_counts,
+    check_eps,
+    check_positive,
+    cross_entropy,
+    input_gradient,
+    margins,
+    prepared,
+    source,
+    uniform,
+)
+from nclib.attacks.gradient import fgsm, margin_pgd, pgd
+from nclib.attacks.square import square
+
+WORST = "worst case"
+
+
+def robustness(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Mapping[str, Attack],
+    eps: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.3),
+    *,
+    batch_size: int = 512,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Accuracy under each attack at each eps: one row each, columns attack, eps, accuracy.
+
+    ``images`` float32 ``[N, C, H, W]`` in [0, 1], ``labels`` int64 ``[N]``. ``attacks`` maps a name
+    to ``f(model, images, labels, eps)``; set further arguments with ``functools.partial``. An
+    attack without an eps, such as ``cw_l2``, runs once and breaks the images whose L2 distance is
+    eps or less. With several attacks the rows "worst case" count an image that any of them breaks.
+    eps 0 is the clean accuracy. Raises ``ValueError`` for arguments that do not fit.
+    """
+    if not attacks or not all(callable(attack) for attack in attacks.values()):
+        raise ValueError(f"attacks: got {attacks!r}; a dict of names and functions is needed")
+    for value in eps:
+        check_eps(value, "L2")  # the attack knows its own norm, and checks again
+    clean = _holds(model, images, labels, batch_size)
+    rows, worst = [], dict.fromkeys(eps, clean)
+    bar = tqdm(total=len(attacks) * len(eps), desc="attacks", disable=not progress)
+    for name, attack in attacks.items():
+        nearest = None
+        if "eps" not in inspect.signature(attack).parameters:
+            nearest = _distance(attack, model, images, labels, batch_size)
+        for value in eps:
+            if value == 0:
+                holds = clean
+            elif nearest is not None:
+                holds = nearest > value
+            else:
+                holds = _holds(model, attack(model, images, labels, value), labels, batch_size)
+            worst[value] = worst[value] & holds
+            rows.append((name, float(value), _mean(holds)))
+            bar.update()
+    bar.close()
+    if len(attacks) > 1:
+        rows += [(WORST, float(value), _mean(held)) for value, held in worst.items()]
+    return pd.DataFrame(rows, columns=["attack", "eps", "accuracy"])
+
+
+def masking_report(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    eps: float,
+    *,
+    steps: int = 40,
+    queries: int = 500,
+    samples: int = 100,
+    tolerance: float = 0.05,
+    batch_size: int = 512,
+    generator: torch.Generator | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Is the robustness of ``model`` real, or are only its gradients masked? Six checks, Linf.
+
+    ``images`` float32 ``[N, C, H, W]`` in [0, 1], ``labels`` int64 ``[N]``, ``eps`` in image units.
+    One row per check: ``check`` (the warning sign), ``share`` (of all images, see ``means``) and
+    ``flag`` (share above ``tolerance``). Any flag says that accuracy under PGD proves nothing;
+    no flag is no proof either. ``steps`` of PGD, ``queries`` of the square attack, ``samples``
+    random points. A model without any gradient is reported, not refused. Raises ``ValueError`` for
+    other arguments that do not fit. Athalye et al. 2018 (arXiv 1802.00420), section 3.1; Carlini et
+    al. 2019 (arXiv 1902.06705).
+    """
+    check_eps(eps)
+    check_counts(steps=steps, queries=queries, samples=samples, batch_size=batch_size)
+    check_positive(eps=eps, tolerance=tolerance)
+    draw = source(generator, seed)
+
+    def holds(attacked: Tensor) -> Tensor:
+        return _holds(model, attacked, labels, batch_size)
+
+    zero = _zero_gradients(model, images, labels, batch_size)
+    shared = {"batch_size": batch_size}
+    walk = {"steps": steps, "generator": draw, **shared}
+    jobs = {
+        "one": lambda: fgsm(model, images, labels, eps, **shared),
+        "many": lambda: pgd(model, images, labels, eps, **walk),
+        "margin": lambda: margin_pgd(model, images, labels, eps, **walk),
+        "free": lambda: pgd(model, images, labels, 1.0, **walk),
+        "black box": lambda: square(
+            model, images, labels, eps, queries=queries, generator=draw, **shared
+        ),
+    }
+    held = {}
+    for name, job in tqdm(jobs.items(), desc="checklist", disable=not progress):
+        blind = zero is None and name != "black box"  # nothing to follow: the images stay
+        held[name] = holds(images if blind else job())
+    found = _random_finds(model, images, labels, held["many"], eps, samples, batch_size, draw)
+
+    def lost(name: str) -> float:
+        return _mean(held["many"]) - _mean(held[name])
+
+    checks = [
+        ("one step beats many", lost("one"), "accuracy under PGD minus under FGSM"),
+        ("black box beats white box", lost("black box"), "accuracy under PGD minus under square"),
+        ("unbounded eps does not reach 0", _mean(held["free"]), "accuracy under PGD at eps 1"),
+        ("random points find what gradients miss", _mean(found), "held PGD, fell to random points"),
+        ("zero gradients", 1.0 if zero is None else _mean(zero), "loss gradient 0 in every pixel"),
+        ("the margin beats the loss", lost("margin"), "accuracy under PGD minus under margin PGD"),
+    ]
+    rows = [(check, share, share > tolerance, means) for check, share, means in checks]
+    return pd.DataFrame(rows, columns=["check", "share", "flag", "means"])
+
+
+def _mean(flags: Tensor) -> float:
+    return float(flags.float().mean())
+
+
+def _holds(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """Which images the model still labels right: bool ``[N]``."""
+    with prepared(model, images, labels):
+        return margins(model, images, labels, batch_size) <= 0
+
+
+def _distance(attack, model, images, labels, batch_size) -> Tensor:
+    """L2 distance at which the attack breaks each image, ``[N]``; infinite where it does not."""
+    attacked = attack(model, images, labels)
+    far = (attacked - images).flatten(1).norm(dim=1)
+    holds = _holds(model, attacked, labels, batch_size)
+    return torch.where(holds, torch.inf, far)
+
+
+def _zero_gradients(model, images, labels, batch_size) -> Tensor | None:
+    """Which images have no slope at all: bool ``[N]``, or None for a model without gradient."""
+
+    def flat(x: Tensor, y: Tensor) -> Tensor:
+        return (input_gradient(model, x, y, cross_entropy)[0] == 0).flatten(1).all(1)
+
+    with prepared(model, images, labels) as (images, goal, _):
+        try:
+            return batched(flat, batch_size, images, goal)
+        except ValueError as error:
+            if "no gradient" not in str(error):
+                raise
+            return None
+
+
+def _random_finds(model, images, labels, held, eps, samples, batch_size, draw) -> Tensor:
+    """Which of the images that ``held`` fall to a random point of the ball: bool ``[N]``."""
+    found = torch.zeros_like(held)
+    with prepared(model, images, labels) as (images, goal, _):
+        for _ in range(samples):
+            todo = (held & ~found).nonzero().squeeze(1)
+            if not len(todo):
+                break
+            x, y = images[todo], goal[todo]
+            noise = uniform(draw, x, x.shape) * 2 - 1
+            score = margins(model, (x + eps * noise).clamp_(0, 1), y, batch_size)
+            found[todo[score > 0]] = True
+    return found
