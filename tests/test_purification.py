@@ -52,10 +52,11 @@ class GaussianNoise(nn.Module):
 
 def kept_at(t):
     """alpha_bar by its definition, independent of the package."""
-    beta = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
-    return torch.tensor([math.prod(1 - b for b in beta[: int(s)]) for s in t])
+    return TABLE[torch.as_tensor(t)]
 
 
+BETA = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
+TABLE = torch.tensor([math.prod(1 - b for b in BETA[:s]) for s in range(1001)])
 ENERGY = pure.build_energy("conv", (1, 8, 8), widths=(4, 8))
 COLOUR = pure.build_energy("conv", (3, 8, 8), widths=(4, 8))
 DENOISER = pure.build_diffusion("mlp", (1, 8, 8), width=16, t_max=20)
@@ -125,21 +126,24 @@ def test_a_broken_model_stops_the_purification():
 # Training an energy.
 
 
-def test_an_energy_learns_to_tell_data_from_noise_and_the_seed_fixes_it():
-    images = data.load("digits", n_train=200)[0].images
+def test_the_seed_fixes_the_training_of_an_energy():
     runs = []
     for seed in (0, 0, 1):
-        model = pure.build_energy("mlp", (1, 8, 8), widths=(32,))
-        runs.append(
-            pure.train_energy(model, images, updates=60, steps=5, lr=1e-3, seed=seed, **QUIET)
-        )
+        model = pure.build_energy("mlp", (1, 8, 8), widths=(8,))
+        runs.append(pure.train_energy(model, pictures(), updates=6, steps=3, seed=seed, **QUIET))
     first, again, other = runs
     assert first.history == again.history and first.history != other.history
     assert torch.equal(first.model.net[1].weight, again.model.net[1].weight)
-    assert [len(column) for column in first.history.values()] == [60] * 3
+    assert [len(column) for column in first.history.values()] == [6] * 3
     assert first.diverged is None and not first.model.diverged and not first.model.training
-    noise = pure.energies(pictures(200), first.model)
-    assert (pure.energies(images, first.model) < noise.min()).float().mean() > 0.9
+
+
+def test_an_energy_learns_to_tell_data_from_noise():
+    images = data.load("digits", n_train=300)[0].images
+    model = pure.build_energy("mlp", (1, 8, 8), widths=(128,))
+    pure.train_energy(model, images, updates=200, steps=10, lr=1e-3, **QUIET)
+    own, noise = (pure.energies(x, model) for x in (images, pictures(300)))
+    assert (own[:, None] < noise).float().mean() > 0.8  # 0.5 before training, whatever the seed
 
 
 def test_a_diverging_energy_is_reported_and_refused(tmp_path):
@@ -200,23 +204,29 @@ def test_times_differ_within_a_batch():
 @pytest.mark.parametrize("variance", [0.04, 1.0])
 def test_with_the_perfect_denoiser_the_reverse_returns_the_data_distribution(variance):
     model = pure.Diffusion(GaussianNoise(variance), t_max=250)
-    x = math.sqrt(variance) * torch.randn(20_000, 1, 1, 1, generator=generator())
+    x = math.sqrt(variance) * torch.randn(8_000, 1, 1, 1, generator=generator())
     noise = torch.randn(x.shape, generator=generator(1))
     start = diffusion.noised(x, model, 250, noise)
     ends = diffusion.reverse(start, model, 250, generator=generator(2))
-    assert abs(float(ends.var()) / variance - 1) < 0.06
-    assert abs(float(ends.mean())) < 0.05 * math.sqrt(variance)
+    assert abs(float(ends.var()) / variance - 1) < 0.08
+    assert abs(float(ends.mean())) < 0.06 * math.sqrt(variance)
 
 
-def test_a_denoiser_learns_and_the_seed_fixes_it():
-    images = data.load("digits", n_train=200)[0].images
-    runs = []
-    for seed in (0, 0, 1):
-        model = pure.build_diffusion("mlp", (1, 8, 8), width=32)
-        runs.append(pure.train_diffusion(model, images, updates=150, seed=seed, **QUIET))
-    first, again, other = (run.history["loss"] for run in runs)
+def test_the_seed_fixes_the_training_of_a_denoiser():
+    first, again, other = (
+        pure.train_diffusion(
+            pure.build_diffusion("mlp", (1, 8, 8), width=8), pictures(), updates=5, seed=s, **QUIET
+        ).history["loss"]
+        for s in (0, 0, 1)
+    )
     assert first == again and first != other
-    assert sum(first[-20:]) < 0.8 * sum(first[:20])
+
+
+def test_a_denoiser_learns():
+    images = data.load("digits", n_train=200)[0].images
+    model = pure.build_diffusion("mlp", (1, 8, 8), width=32)
+    loss = pure.train_diffusion(model, images, updates=150, lr=5e-3, **QUIET).history["loss"]
+    assert sum(loss[-20:]) / 20 < 0.9  # to answer "no noise" costs 1
 
 
 def test_a_loss_that_is_no_number_stops_the_training():
@@ -479,6 +489,7 @@ def test_friendly_noise_is_large_and_leaves_the_answers_alone():
     assert (friendly - train.images).abs().max() <= 0.3 + 1e-6
     assert friendly.min() >= 0 and friendly.max() <= 1
 
+    @torch.no_grad()
     def moved(x):
         return float((model(x).softmax(1) - model(train.images).softmax(1)).abs().sum(1).mean())
 
@@ -517,7 +528,7 @@ def test_epic_keeps_most_and_every_class():
     train = data.load("digits", n_train=120)[0]
     model = build("mlp", train, widths=(32,))
     run, kept = rivals.epic(
-        model, train, warmup=3, rounds=2, epochs=2, share=0.2, cache=False, **QUIET
+        model, train, warmup=3, rounds=2, epochs=2, share=0.5, cache=False, **QUIET
     )
     assert run.model is model and kept.shape == (120,)
     assert 60 <= kept.sum() < 120 and train.labels[kept].unique().numel() == 10

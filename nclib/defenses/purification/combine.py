@@ -6,6 +6,7 @@ position in the set alone, so neither the chunks nor an interruption changes the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,6 +126,8 @@ def filt(
 def energies(images: Tensor, model: Energy, *, chunk: int | None = None) -> Tensor:
     """E(x) ``[N]`` of images in [0, 1]; a high energy says unlikely."""
     check_images(images)
+    if not isinstance(model, Energy):
+        raise ValueError(f"model: got {type(model).__name__}; an Energy is needed")
     _check(images, model, 0)
     with evaluating(model):
         parts = [model(inside(part)) for part in images.split(_chunk_size(images, chunk))]
@@ -224,6 +227,7 @@ def _check(images: Tensor, model: Energy | Diffusion, strength: int) -> None:
 
 
 def _key(images: Tensor, stages: list[Stage], seed: int) -> str:
-    """The same images, models, strengths and seed have the same key."""
+    """The same images, models, strengths, seed and code have the same key."""
     walks = [(m.eps, m.temperature) for m, _ in stages if isinstance(m, Energy)]
-    return kept.fingerprint(_wash, images, images.device.type, stages, walks, seed)
+    code = [sys.modules[__name__], Energy, Diffusion, Diverged]  # a class stands for its file
+    return kept.fingerprint(code, images, images.device.type, stages, walks, seed)
