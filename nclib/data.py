@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
+from nclib import archives
 from nclib.device import pick
 
 TORCHVISION_SETS = {
@@ -32,7 +33,7 @@ TORCHVISION_SETS = {
     "fashion_mnist": (torchvision.datasets.FashionMNIST, "FashionMNIST"),
     "cifar10": (torchvision.datasets.CIFAR10, "cifar-10-batches-py"),
 }
-NAMES = ("digits", *TORCHVISION_SETS, "folder:PATH")
+NAMES = ("digits", *TORCHVISION_SETS, *archives.ARCHIVES, "folder:PATH")
 IMAGE_SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
 SILENCE = 60.0  # seconds without a byte after which a download is given up
 
@@ -141,8 +142,9 @@ def load(
 ) -> tuple[ImageSet, ImageSet]:
     """Load a data set as ``(train, test)``.
 
-    ``name`` is digits, mnist, fashion_mnist, cifar10 or ``folder:PATH`` (one folder per class,
-    under train/ and test/ or to be split 80:20). ``n_train`` and ``n_test`` take a stratified
+    ``name`` is digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet (its part that is
+    not CIFAR-10), tiny_imagenet or ``folder:PATH`` (one folder per class, under train/ and test/ or
+    to be split 80:20). ``n_train`` and ``n_test`` take a stratified
     subset that ``seed`` fixes. ``size`` resizes to size x size pixels. ``device=None`` means
     ``device.pick()``. Raises ``ValueError`` or ``FileNotFoundError``, each saying what to do.
     """
@@ -156,6 +158,8 @@ def load(
         train, test = _digits()
     elif name in TORCHVISION_SETS:
         train, test = (_torchvision(name, part, data_root(root)) for part in (True, False))
+    elif name in archives.ARCHIVES:
+        train, test = _archive(name, data_root(root), (n_train, n_test), size, seed)
     elif str(name).startswith("folder:") and name != "folder:":
         train, test = _folder(Path(name.removeprefix("folder:")).expanduser(), size, seed)
     else:
@@ -272,6 +276,23 @@ def _download(name: str, maker: Callable, root: Path, folder: str) -> None:
         socket.setdefaulttimeout(patience)
 
 
+def _archive(
+    name: str, root: Path, counts: tuple[int | None, int | None], size: int | None, seed: int
+) -> tuple[ImageSet, ImageSet]:
+    """A set of many image files: the subset is chosen by its labels before any file is opened."""
+    *parts, classes = archives.listing(name, root)
+    whole = []
+    for files, n, argument in zip(parts, counts, ("n_train", "n_test"), strict=True):
+        labels = torch.tensor([label for _, label in files])
+        try:
+            index = torch.arange(len(files)) if n is None else stratified(labels, n, seed)
+        except ValueError as error:
+            raise ValueError(f"{argument} for {name}: {error}") from None
+        images = _images([files[i][0] for i in index], size, name, "RGB")
+        whole.append(ImageSet(images, labels[index], classes, name))
+    return tuple(whole)
+
+
 def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet]:
     """An ImageFolder tree with train/ and test/ inside, or one tree split 80:20 by ``seed``."""
     if not path.is_dir():
@@ -322,19 +343,24 @@ def _image_tree(path: Path, size: int | None) -> ImageSet:
             raise ValueError(f"folder: {path / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
         files += found
         labels += [label] * len(found)
+    images = _images(files, size, "folder")
+    return ImageSet(images, torch.tensor(labels), classes, f"folder:{path.name}")
+
+
+def _images(files: list[Path], size: int | None, name: str, mode: str | None = None) -> Tensor:
+    """Image files as one tensor in [0, 1]; ``mode`` None: grey only where every image is grey."""
     few = len(files) < 1000  # no bar for a moment's work
-    bar = tqdm(files, desc=f"reading {path.name}", leave=False, disable=few)
-    pictures = [_picture(file, size) for file in bar]
-    mode = "RGB" if any(p.mode != "L" for p in pictures) else "L"
+    bar = tqdm(files, desc=f"reading {name}", leave=False, disable=few)
+    pictures = [_picture(file, size, name) for file in bar]
+    mode = mode or ("RGB" if any(p.mode != "L" for p in pictures) else "L")
     arrays = [np.asarray(p.convert(mode)) for p in pictures]
     sizes = {a.shape[:2] for a in arrays}
     if len(sizes) > 1:
         raise ValueError(
-            f"folder: images of mixed sizes, among them {sorted(sizes)[:3]}; pass size=32, say"
+            f"{name}: images of mixed sizes, among them {sorted(sizes)[:3]}; pass size=32, say"
         )
     images = torch.from_numpy(np.stack(arrays)).float().div_(255)
-    images = images.unsqueeze(1) if mode == "L" else images.permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(labels), classes, f"folder:{path.name}")
+    return images.unsqueeze(1) if mode == "L" else images.permute(0, 3, 1, 2).contiguous()
 
 
 def _wanted(name: str) -> bool:
@@ -342,7 +368,7 @@ def _wanted(name: str) -> bool:
     return not name.startswith((".", "__MACOSX"))
 
 
-def _picture(file: Path, size: int | None) -> Image.Image:
+def _picture(file: Path, size: int | None, name: str) -> Image.Image:
     """One image file, upright; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
     try:
         with Image.open(file) as picture:
@@ -352,6 +378,6 @@ def _picture(file: Path, size: int | None) -> Image.Image:
             picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     except Exception as error:  # Pillow raises whatever the broken file provokes
         raise ValueError(
-            f"folder: {file} cannot be read as an image ({error}); mend or remove it"
+            f"{name}: {file} cannot be read as an image ({error}); mend or remove it"
         ) from error
     return picture.resize((size, size), Image.Resampling.BILINEAR) if size else picture

@@ -187,7 +187,8 @@ def test_repr_tells_what_it_is():
 
 @pytest.mark.parametrize("wrong", ["MNIST", "digit", "", "folder:", "folder", None, 3])
 def test_an_unknown_name_lists_the_allowed_ones(wrong):
-    allowed = "digits, mnist, fashion_mnist, cifar10, folder:PATH"
+    allowed = "digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet, tiny_imagenet, "
+    allowed += "folder:PATH"
     with pytest.raises(ValueError, match=f"^name: got .*; allowed are {allowed}$"):
         data.load(wrong)
 
