@@ -230,6 +230,8 @@ def test_gradient_matching_aligns_and_a_restart_never_hurts(small, net, victims)
     start, one, three = aligned(steps=0), aligned(steps=40, restarts=1), aligned(steps=40)
     assert one > start + 0.2
     assert three >= one - 1e-6
+    shifted = aligned(steps=40, restarts=1, augment=poisons.random_shift(0.5))
+    assert shifted > start + 0.1 and shifted != one
 
 
 def test_augmentation_is_differentiable_and_reproducible(small):
