@@ -114,8 +114,9 @@ def consensus(
        more likely than chance, 1/K.
 
     No rate and no threshold on a score. ``build(data, seed)`` makes a fresh model (default: the
-    small CNN). Fails where the poison *is* the typical part of its class (blended at 10%), and for
-    clean-label poison, whose label is right.
+    small CNN). Triggered images that resemble the target class can pass both looks; where several
+    do, some of the backdoor stays. Fails where the poison *is* the typical part of its class
+    (blended at 10%), and for clean-label poison, whose label is right.
     """
     build = build or (lambda part, seed: models.build("cnn", part, seed=seed))
     options = {"seed": seed, "progress": progress, "cache": False}
