@@ -194,7 +194,7 @@ class Smooth:
         ]
         votes = torch.zeros(len(which) * self.num_classes, dtype=torch.int64, device=images.device)
         generator = torch.Generator(images.device)
-        with evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), torch.no_grad():
             for batch in _batches(blocks, batch_size):
                 noisy = images.new_empty(sum(b[3] for b in batch), *images.shape[1:])
                 rows, end = [], 0

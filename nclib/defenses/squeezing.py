@@ -77,7 +77,7 @@ def median(images: Tensor, size: int = 2) -> Tensor:
         length = images.shape[axis]
         mirrored = [*range(before - 1, -1, -1), *range(length)]
         mirrored += [length - 1 - i for i in range(after)]
-        images = images.index_select(axis, torch.tensor(mirrored, device=images.device))
+        images = images.index_select(axis, torch.tensor(mirrored).to(images.device))
     if size == 2:  # the second largest of four, without a sort
         a, b = images[:, :, :-1, :-1], images[:, :, :-1, 1:]
         c, d = images[:, :, 1:, :-1], images[:, :, 1:, 1:]

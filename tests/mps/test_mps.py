@@ -8,7 +8,9 @@ import pytest
 import torch
 from guard import DEVICE, Guard, OnDevice, Refused, kernels
 
-from nclib import activations, data, device, geometry, models, training
+from nclib import activations, attacks, data, detection, device, geometry, models, poisons, training
+from nclib.defenses import adversarial_training as advtrain
+from nclib.defenses import smoothing, squeezing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,6 +106,46 @@ def test_training_features_and_geometry(guard, arch):
     assert found.nc1 > 0
     assert training.fit(models.build(arch, train), train, epochs=2, probes={"nc": probe}).cached
     assert len(guard.seen) > 30  # not vacuous: the operators did pass through the guard
+
+
+DEVICE_CODE = {
+    "fgsm": lambda m, t: attacks.fgsm(m, t.images, t.labels, 0.1),
+    "pgd": lambda m, t: attacks.pgd(m, t.images, t.labels, 0.1, steps=2, restarts=2),
+    "pgd L2": lambda m, t: attacks.pgd(m, t.images, t.labels, 0.5, steps=2, norm="L2"),
+    "margin_pgd": lambda m, t: attacks.margin_pgd(m, t.images, t.labels, 0.1, steps=2),
+    "cw_l2": lambda m, t: attacks.cw_l2(m, t.images, t.labels, steps=3, search_steps=2),
+    "square": lambda m, t: attacks.square(m, t.images, t.labels, 0.1, queries=3),
+    "label_flip": lambda m, t: poisons.label_flip(t, 0.2).images,
+    "badnets": lambda m, t: poisons.badnets(t, 0.1).images,
+    "blended": lambda m, t: poisons.blended(t, 0.1).images,
+    "sig": lambda m, t: poisons.sig(t, 0.05).images,
+    "wanet": lambda m, t: poisons.wanet(t, 0.1).images,
+    "bit_depth": lambda m, t: squeezing.bit_depth(t.images, 2),
+    "median": lambda m, t: squeezing.median(t.images, 2),
+    "non_local_means": lambda m, t: squeezing.non_local_means(t.images),
+    "jpeg": lambda m, t: squeezing.jpeg(t.images),
+    "jpeg_differentiable": lambda m, t: squeezing.jpeg_differentiable(t.images),
+    "smoothing": lambda m, t: smoothing.Smooth(m, 10, 0.25).predict(t.images, n=50),
+    "robust distance": lambda m, t: detection.robust_distance(t.images.flatten(1), t.labels),
+    "whitened margin": lambda m, t: detection.whitened_margin(t.images.flatten(1), t.labels),
+    "spectral": lambda m, t: detection.spectral(t.images.flatten(1), t.labels),
+}
+
+
+@pytest.mark.parametrize("name", DEVICE_CODE)
+def test_device_code(guard, name):
+    _, test = small()
+    model = models.build("cnn", test).eval()
+    assert len(DEVICE_CODE[name](model, test)) == len(test)
+
+
+@pytest.mark.parametrize(
+    "loss", [advtrain.pgd_training(0.1), advtrain.fast_training(0.1), advtrain.trades(0.1)]
+)
+def test_robust_training(guard, loss):
+    train, _ = small()
+    run = training.fit(models.build("cnn", train), train, epochs=1, loss=loss, progress=False)
+    assert len(run.history["loss"]) == 1
 
 
 @pytest.mark.parametrize("name", device.CHECKS)

@@ -1,0 +1,38 @@
+"""Purification on a stand-in for a Mac's GPU: no operator without a kernel, no float64."""
+
+import pytest
+from guard import DEVICE, Guard
+
+from nclib import data, device
+from nclib.defenses import purification as pure
+from nclib.defenses.purification import rivals
+from nclib.models import build
+
+
+@pytest.fixture
+def digits(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "available", lambda kind: kind in (DEVICE.type, "cpu"))
+    monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
+    with Guard():
+        yield data.load("digits", n_train=60, device="cpu")[0].to(DEVICE)
+
+
+@pytest.mark.parametrize("arch", ["mlp", "conv"])
+def test_purifiers_train_purify_and_come_back(digits, arch, tmp_path):
+    quiet = {"progress": False}
+    energy, denoiser = (b(arch, digits.shape) for b in (pure.build_energy, pure.build_diffusion))
+    pure.train_energy(energy, digits.images, updates=2, steps=2, **quiet)
+    pure.train_diffusion(denoiser, digits.images, updates=2, **quiet)
+    washed = pure.filt(digits.images, energy, denoiser, steps=2, t=2, keep=tmp_path, **quiet)
+    assert washed.device.type == DEVICE.type
+    pure.reps(digits.images, energy, denoiser, steps=2, t=2, **quiet)
+    pure.save(energy, tmp_path / "x.safetensors")
+    loaded, _ = pure.load(tmp_path / "x.safetensors", DEVICE)
+    pure.purify(digits.images, loaded, steps=1, **quiet)
+
+
+def test_the_rivals(digits):
+    model = build("mlp", digits, widths=(8,))
+    rivals.friendly_noise(digits.images, model, steps=2, progress=False)
+    alone = rivals.isolated(rivals.loss_gradients(model, digits), digits.labels, 0.5)
+    assert alone.device.type == DEVICE.type
