@@ -105,13 +105,14 @@ def isolated(gradients: Tensor, labels: Tensor, share: float = 0.2) -> Tensor:
 def _cover(apart: Tensor, count: int) -> Tensor:
     """``count`` medoids, each the one that most lowers the summed distance to the nearest."""
     best = apart.max().expand(len(apart)).clone()
-    chosen: list[int] = []
+    place, taken = torch.arange(len(apart), device=apart.device), torch.zeros_like(best).bool()
+    chosen = []
     for _ in range(count):
         gain = (best[:, None] - apart).clamp_min(0).sum(0)
-        gain[chosen] = -1
-        chosen.append(int(gain.argmax()))
+        chosen.append(gain.masked_fill(taken, -1).argmax())
+        taken = taken | (place == chosen[-1])
         best = torch.minimum(best, apart[:, chosen[-1]])
-    return torch.tensor(chosen, device=apart.device)
+    return torch.stack(chosen)
 
 
 def loss_gradients(model: nn.Module, data: ImageSet) -> Tensor:
