@@ -203,8 +203,8 @@ class Smooth:
                     part = noisy[end : end + count]
                     part.normal_(0, self.sigma, generator=generator).add_(images[i])
                     rows, end = [*rows, row], end + count
-                repeats = torch.tensor([b[3] for b in batch], device=images.device)
-                rows = torch.tensor(rows, device=images.device).repeat_interleave(repeats)
+                repeats = torch.tensor([b[3] for b in batch]).to(images.device)
+                rows = torch.tensor(rows).to(images.device).repeat_interleave(repeats)
                 pieces = noisy.split(PIECE if images.device.type == "cpu" else len(noisy))
                 named = torch.cat([self.model(piece).argmax(1) for piece in pieces])
                 cells = rows * self.num_classes + named

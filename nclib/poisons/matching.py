@@ -79,7 +79,7 @@ def random_shift(pixels: float = 1.0) -> Augment:
         rows = torch.linspace(-1, 1, height, device=images.device)
         columns = torch.linspace(-1, 1, width, device=images.device)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
-        size = torch.tensor([width - 1, height - 1], device=images.device)
+        size = torch.tensor([width - 1, height - 1]).to(images.device)
         grid = torch.stack([x, y], -1) + (shift * 2 * pixels / size)[:, None, None]
         return grid_sample(images, grid, align_corners=True)
 
