@@ -95,6 +95,8 @@ def rate_p_values(
     generator = torch.Generator().manual_seed(seed)
     pool = natural if a_a else torch.cat([natural, suspect])
     k = kernel(pool)
+    # one set of random splits serves every test: a split knows nothing of the data
+    weights = _weights(n, n, 1, permutations, null, generator)
     found = []
     for start in range(0, tests, 20):  # 20 blocks of 2n x 2n at a time
         count = min(20, tests - start)
@@ -103,7 +105,6 @@ def rate_p_values(
             other = _draw(len(suspect), n, count, generator) + len(natural)
             index = torch.cat([index, other], 1)
         blocks = k[index[:, :, None], index[:, None, :]]
-        weights = _weights(n, n, count, permutations, null, generator)
         found.append(_p_values(blocks, weights))
     return torch.cat(found)
 
