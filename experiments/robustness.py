@@ -105,13 +105,11 @@ def run(job: Job, seed: int, table: Table, dev: str) -> None:
         if table.has(**key, attack="C&W", norm="L2", eps=2.0):
             continue
         print(f"{job.dataset} {job.arch}, {defence}, seed {seed} on {dev}", flush=True)
-        with device.Timer(dev) as timer:
-            model = defended(job, defence, train, seed)
+        model = defended(job, defence, train, seed)
         facts = {
             "n_train": job.n_train or "all",
             "n_test": len(test),
             "trained_eps": job.eps if defence in ALL[1:5] else "",
-            "train_seconds": round(timer.seconds, 1),
             "device": torch.cuda.get_device_name()
             if dev == "cuda"
             else f"{dev}, {THREADS} threads",
