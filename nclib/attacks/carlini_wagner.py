@@ -16,11 +16,11 @@ from nclib.attacks.common import (
     with_gradient,
 )
 
-# A sample stops when its loss fell by less than this share in a tenth of the steps:
+# What ``abort_early`` means. A sample stops when its loss fell by less than this share in a tenth
+# of the steps:
 STUCK = 1e-4  # while it does not fool the model yet, because the way may start flat
 STALL = 0.02  # once it does, and only comes nearer
-GEO = True
-SETTLED = 0.1  # its search ends when c is known within this share
+SETTLED = 0.3  # its search ends when c is known within this share
 
 
 def cw_l2(
@@ -42,11 +42,11 @@ def cw_l2(
 
     ``images`` float32 ``[N, C, H, W]`` in [0, 1], ``labels`` int64 ``[N]``; with ``targets``
     ``[N]`` the goal is the target class; ``kappa`` is the logit margin to reach. Each sample has
-    its own c: times 10 until it succeeds, then bisection, ``search_steps`` values at most, each
-    with up to ``steps`` steps of Adam; ``abort_early`` stops a sample whose loss no longer falls.
-    The defaults are the paper's. Returns the nearest success; an image that cannot be fooled comes
-    back unchanged. Raises ``ValueError`` for arguments that do not fit. Carlini & Wagner 2017
-    (arXiv 1608.04644).
+    its own c: times 10 until it succeeds, then bisection of log c, ``search_steps`` values at most,
+    each with up to ``steps`` steps of Adam; ``abort_early`` ends what no longer pays, sample by
+    sample. The defaults are the paper's. Returns the nearest success; an image that cannot be
+    fooled comes back unchanged. Raises ``ValueError`` for arguments that do not fit. Carlini &
+    Wagner 2017 (arXiv 1608.04644).
     """
     check_counts(steps=steps, search_steps=search_steps, batch_size=batch_size)
     check_positive(lr=lr, c=c)
@@ -85,17 +85,18 @@ class _Search:
         self.found = torch.zeros_like(goal, dtype=torch.bool)
 
     def next_c(self) -> None:
-        """Ten times c after failures only; halfway between failure and success afterwards."""
+        """Ten times c after failures only; then halfway, in log c, from failure to success."""
         self.upper = torch.where(self.found, self.c, self.upper)
         self.lower = torch.where(self.found, self.lower, self.c)
-        middle = (self.lower + self.upper) / 2 if not GEO else (torch.maximum(self.lower, self.upper / 100) * self.upper).sqrt()
+        lower = torch.maximum(self.lower, self.upper / 100)
+        middle = (lower * self.upper).sqrt()
         self.c = torch.where(self.upper.isinf(), (self.c * 10).clamp_(max=1e10), middle)
 
     def descend(self, steps: int, abort_early: bool) -> None:
         """Adam on w, where ``x' = (tanh w + 1) / 2`` stays in [0, 1]; keep the nearest success."""
         self.found = torch.zeros_like(self.found)
-        narrow = self.upper - self.lower <= SETTLED * self.upper
-        rows = (~narrow | self.upper.isinf()).nonzero().squeeze(1)
+        unknown = self.upper * (1 - SETTLED) > self.lower
+        rows = (unknown | (not abort_early)).nonzero().squeeze(1)
         x0, goal, c, best, distance, found = (
             value[rows]
             for value in (self.images, self.goal, self.c, self.best, self.distance, self.found)
