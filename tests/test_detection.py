@@ -235,16 +235,14 @@ def test_activation_clustering_agrees_with_art():
     from sklearn.decomposition import PCA
 
     features, labels, bad = triggered(6.0)
-    ours = detection.activation_clustering(features, labels) > 0
-    for c in range(5):
-        rows = features[labels == c].numpy()
-        reduced = PCA(10).fit_transform(rows)
-        clusters = KMeans(2, n_init=10, random_state=0).fit_predict(reduced)
-        assigned, *_ = art.ClusteringAnalyzer().analyze_by_relative_size([clusters], 0.35)
-        theirs = torch.from_numpy(assigned[0].astype(float)) == 0  # 1 is clean there
-        if c == 0:
-            assert torch.equal(theirs, ours[labels == c])
-            assert torch.equal(theirs, bad[labels == c])
+    ours = (detection.activation_clustering(features, labels) > 0)[labels == 0]
+    # the poisoned class only: for a class with nothing suspicious ART's report fails on NumPy 2
+    reduced = PCA(10).fit_transform(features[labels == 0].numpy())
+    clusters = KMeans(2, n_init=10, random_state=0).fit_predict(reduced)
+    assigned, *_ = art.ClusteringAnalyzer().analyze_by_relative_size([clusters], 0.35)
+    theirs = torch.from_numpy(assigned[0].astype(float)) == 0  # 1 is clean there
+    assert torch.equal(theirs, ours)
+    assert torch.equal(theirs, bad[labels == 0])
 
 
 def test_spectral_agrees_with_art():
