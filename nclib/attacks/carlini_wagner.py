@@ -52,7 +52,7 @@ def cw_l2(
     check_positive(lr=lr, c=c)
     if not (isinstance(kappa, int | float) and 0 <= kappa < math.inf):
         raise ValueError(f"kappa: got {kappa!r}; a number of 0 or more is allowed")
-    with prepared(model, images, labels, targets) as (images, goal, sign):
+    with prepared(model, images, labels, targets) as (model, images, goal, sign):
         result = images.clone()
         done = _reached(sign * margins(model, images, goal, batch_size), kappa)
         chunks = (~done).nonzero().squeeze(1).split(batch_size) if not done.all() else ()

@@ -15,6 +15,7 @@ from nclib.data import check_images, check_labels
 
 Attack = Callable[..., Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Model = Callable[[Tensor], Tensor]
 NORMS = ("Linf", "L2")
 
 
@@ -58,48 +59,73 @@ def at_rest(model: nn.Module) -> Iterator[nn.Module]:
             weight.requires_grad_(flag)
         with torch.no_grad():
             for module, name, buffer, value in buffers:
-                setattr(module, name, buffer.copy_(value))
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)
+                buffer.copy_(value)
 
 
 @contextmanager
 def prepared(
     model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Check the arguments and hold the model at rest; yields images, goal and sign.
+) -> Iterator[tuple[Model, Tensor, Tensor, float]]:
+    """Check the arguments and hold the model at rest; yields model, images, goal and sign.
 
     An untargeted attack climbs the loss of the labels (goal labels, sign +1); a targeted one
-    descends the loss of the targets (goal targets, sign -1).
+    descends the loss of the targets (goal targets, sign -1). What only the model's answer can tell,
+    the number of classes, is checked at its first answer: no pass is spent on it.
     """
     check_images(images)
+    for name, value in (("labels", labels), ("targets", targets)):
+        if value is not None:
+            _check_labels(value, images, name)
     with at_rest(model):
-        classes = _num_classes(model, images)
-        check_labels(labels, len(images), classes)
-        if targets is not None:
-            try:
-                check_labels(targets, len(images), classes)
-            except ValueError as error:
-                raise ValueError(str(error).replace("labels", "targets", 1)) from None
+        answer = _FirstAnswer(model, labels, targets)
         goal = labels if targets is None else targets
-        if goal.device != images.device:
-            raise ValueError(f"labels: on {goal.device}; the images are on {images.device}")
-        yield images.detach(), goal, 1.0 if targets is None else -1.0
+        yield answer, images.detach(), goal, 1.0 if targets is None else -1.0
+        if not answer.checked:
+            with torch.no_grad():
+                answer(images[:2])
 
 
-def _num_classes(model: nn.Module, images: Tensor) -> int:
-    few = images[:2]
+def _check_labels(labels: Tensor, images: Tensor, name: str) -> None:
     try:
-        with torch.no_grad():
-            logits = model(few)
-    except RuntimeError as error:
-        raise ValueError(
-            f"images: the model cannot take {tuple(few.shape)} on {few.device}: {error}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(few):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"model: returned {got} for {len(few)} images; logits [N, K] are needed")
-    if logits.shape[1] < 2:
-        raise ValueError(f"model: returned {logits.shape[1]} logit; 2 or more are needed")
-    return logits.shape[1]
+        check_labels(labels, len(images), 2**31)
+    except ValueError as error:
+        raise ValueError(str(error).replace("labels", name, 1)) from None
+    if labels.device != images.device:
+        raise ValueError(f"{name}: on {labels.device}; the images are on {images.device}")
+
+
+class _FirstAnswer:
+    """The model, with a look at the first logits that it returns."""
+
+    def __init__(self, model: nn.Module, labels: Tensor, targets: Tensor | None) -> None:
+        self.model, self.checked = model, False
+        self.goals = {"labels": labels} | ({} if targets is None else {"targets": targets})
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.checked:
+            return self.model(images)
+        try:
+            logits = self.model(images)
+        except RuntimeError as error:
+            shape = tuple(images.shape)
+            raise ValueError(
+                f"images: the model cannot take {shape} on {images.device}: {error}"
+            ) from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"model: returned {got} for {len(images)} images; logits [N, K] are needed"
+            )
+        classes = logits.shape[1]
+        if classes < 2:
+            raise ValueError(f"model: returned {classes} logit; 2 or more are needed")
+        for name, goal in self.goals.items():
+            if goal.max() >= classes:
+                raise ValueError(f"{name}: values run to {goal.max()}; 0..{classes - 1} is allowed")
+        self.checked = True
+        return logits
 
 
 def check_eps(eps: float, norm: str = "Linf") -> None:
@@ -150,7 +176,7 @@ def batched(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) 
 
 
 @torch.no_grad()
-def margins(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+def margins(model: Model, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
     """``margin`` of the model at the images, ``[N]``; the model has to be at rest."""
     return batched(lambda x, y: margin(model(x), y), batch_size, images, labels)
 
@@ -163,7 +189,7 @@ def with_gradient(logits: Tensor) -> Tensor:
 
 
 def input_gradient(
-    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss
+    model: Model, images: Tensor, labels: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor]:
     """Gradient of each sample's loss at its image, ``[N, C, H, W]``, and the logits ``[N, K]``.
 

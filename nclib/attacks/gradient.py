@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nclib.attacks.common import (
     Loss,
+    Model,
     batched,
     check_counts,
     check_eps,
@@ -110,7 +111,7 @@ def _attack(
     check_counts(restarts=restarts, batch_size=batch_size)
     if restarts > 1 and not walk.random_start:
         raise ValueError("restarts: without random_start each restart is the same; 1 is allowed")
-    with prepared(model, images, labels, targets) as (images, goal, sign):
+    with prepared(model, images, labels, targets) as (model, images, goal, sign):
         if walk.eps == 0:
             return images.clone()
         best = batched(lambda x, y: walk(model, x, y, sign), batch_size, images, goal)
@@ -150,7 +151,7 @@ class _Walk:
         else:
             check_positive(alpha=self.alpha)
 
-    def __call__(self, model: nn.Module, images: Tensor, goal: Tensor, sign: float) -> Tensor:
+    def __call__(self, model: Model, images: Tensor, goal: Tensor, sign: float) -> Tensor:
         x = self.start(images) if self.random_start else images
         best, best_score = x, torch.full_like(goal, -torch.inf, dtype=x.dtype)
         for _ in range(self.steps):

@@ -146,7 +146,7 @@ def _mean(flags: Tensor) -> float:
 
 def _holds(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
     """Which images the model still labels right: bool ``[N]``."""
-    with prepared(model, images, labels):
+    with prepared(model, images, labels) as (model, images, labels, _):
         return margins(model, images, labels, batch_size) <= 0
 
 
@@ -164,7 +164,7 @@ def _zero_gradients(model, images, labels, batch_size) -> Tensor | None:
     def flat(x: Tensor, y: Tensor) -> Tensor:
         return (input_gradient(model, x, y, cross_entropy)[0] == 0).flatten(1).all(1)
 
-    with prepared(model, images, labels) as (images, goal, _):
+    with prepared(model, images, labels) as (model, images, goal, _):
         try:
             return batched(flat, batch_size, images, goal)
         except ValueError as error:
@@ -176,7 +176,7 @@ def _zero_gradients(model, images, labels, batch_size) -> Tensor | None:
 def _random_finds(model, images, labels, held, eps, samples, batch_size, draw) -> Tensor:
     """Which of the images that ``held`` fall to a random point of the ball: bool ``[N]``."""
     found = torch.zeros_like(held)
-    with prepared(model, images, labels) as (images, goal, _):
+    with prepared(model, images, labels) as (model, images, goal, _):
         for _ in range(samples):
             todo = (held & ~found).nonzero().squeeze(1)
             if not len(todo):

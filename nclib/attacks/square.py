@@ -50,7 +50,7 @@ def square(
     if not (isinstance(p, int | float) and 0 < p <= 1):
         raise ValueError(f"p: got {p!r}; a share in (0, 1] is allowed")
     draw = source(generator, seed)
-    with prepared(model, images, labels, targets) as (images, goal, sign), torch.no_grad():
+    with prepared(model, images, labels, targets) as (model, images, goal, sign), torch.no_grad():
         if eps == 0:
             return images.clone()
 
