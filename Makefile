@@ -19,7 +19,8 @@ endif
 endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
-.PHONY: help lab run test test-full test-mps exercises notebooks readme links bench docs lint clean
+.PHONY: help lab run test test-full test-mps exercises notebooks readme links bench site assignments \
+  test-browser lint clean
 
 help: ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +37,7 @@ test: $(VENV)/.test ## unit tests, then nbval over every notebook
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) tests
 	OMP_NUM_THREADS=1 $(PY) tools/nbval.py
 
-test-full: test ## the same, the slow tests, and every lesson under MNIST
+test-full: test $(VENV)/.docs ## the same, the slow tests, and every lesson under MNIST
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests
 	OMP_NUM_THREADS=1 $(PY) tools/execute.py run --dataset mnist
 
@@ -58,15 +59,21 @@ results-%: $(VENV)/.lab ## run an experiment into data/results/: make results-co
 bench: $(VENV)/.test ## this package beside its peers
 	@for file in benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
-docs: $(VENV)/.docs ## the readers' site, into docs/_build/
-	$(PY) -m sphinx -q -b html docs docs/_build/html
+site: $(VENV)/.docs ## the readers' site, into build/site-html; checks every link
+	OMP_NUM_THREADS=1 $(PY) tools/website.py
+
+assignments: $(VENV)/.grade ## a course folder for nbgrader, into build/assignments
+	$(PY) tools/assignments.py
+
+test-browser: $(VENV)/.browser ## lessons in a real browser (LESSONS=all: every one)
+	OMP_NUM_THREADS=1 LESSONS="$(LESSONS)" $(PY) -m pytest -m "" tests/browser
 
 lint: $(VENV)/.test ## ruff over code and notebooks
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
 clean: ## remove the environments and what was built
-	rm -rf .venv .venv-* build dist docs/_build .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .ruff_cache
 
 # The oldest supported torch and the newest each read their own list of MPS kernels.
 OLDEST := .venv-mps-oldest
@@ -81,7 +88,8 @@ $(OLDEST)/.done: pyproject.toml $(UV)
 	@touch $@
 
 # The environment. A stamp per extra: nothing is asked of the network while it is up to date.
-$(VENV)/.lab $(VENV)/.test $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
+EXTRAS := $(addprefix $(VENV)/.,lab test docs grade browser)
+$(EXTRAS): $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
 	@echo "installing the packages ($*); the first time takes a minute or two"
 	@$(UV) pip install --python $(PY) $(if $(PINS),-c $(PINS)) -e ".[lab,$*]"
 	@touch $@

@@ -1,5 +1,7 @@
 """The exercises of the lessons: one file per lesson, one function or one call per exercise.
 
+It looks like this::
+
     @exercise("01.simplex_etf", hints=("What do the rows add up to?", ...), reference=my_etf)
     def _(answer):
         expect(answer(3).shape == (3, 3), "for 3 classes the shape should be (3, 3)")

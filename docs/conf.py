@@ -1,0 +1,77 @@
+"""Sphinx settings of the readers' site; ``make site`` gathers the pages and calls Sphinx."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxTranslator
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+project = "Neural collapse"
+author = copyright = "The neural collapse course authors"
+release = version = SETTINGS["project"]["version"]
+language = "en"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+exclude_patterns = ["README.md", "exercises"]  # index.md includes parts of the README
+myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_heading_anchors = 3  # as GitHub makes them
+nb_execution_mode = "off"  # the saved outputs are the ones that the tests compare
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+
+html_theme = "sphinx_book_theme"
+html_title = "Neural collapse makes the inside of a classifier readable"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_copyright = html_show_sphinx = html_copy_source = False
+html_math_renderer = "mathml"
+html_theme_options = {
+    "repository_url": SETTINGS["project"]["urls"]["Repository"],
+    "repository_branch": SETTINGS["tool"]["nclib"]["tag"],
+    "path_to_docs": ".",
+    "use_repository_button": True,
+    "use_download_button": False,  # of the source of a page; a lesson has links of its own
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "home_page_in_toc": True,
+    "show_navbar_depth": 1,
+}
+
+
+def inline_math(writer: SphinxTranslator, node: nodes.math) -> None:
+    """MathML, which browsers draw by themselves: no script to fetch from elsewhere."""
+    writer.body.append(_mathml(node, block=False))
+    raise nodes.SkipNode
+
+
+def block_math(writer: SphinxTranslator, node: nodes.math_block) -> None:
+    """The same on a line of its own."""
+    writer.body.append(f'<div class="math">{_mathml(node, block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def _mathml(node: nodes.Element, block: bool) -> str:
+    source = node.astext()
+    return tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
+
+
+def plain_bars(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
+    """Let |x| in a docstring be a length; reStructuredText takes it for a substitution."""
+    for i, line in enumerate(lines):
+        parts = line.split("``")  # every second one is code
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[i] = "``".join(parts)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", plain_bars)
+    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
