@@ -43,6 +43,7 @@ def execute(notebook: nbformat.NotebookNode, environment: Mapping[str, str] | No
             timeout=TIMEOUT,
             resources=resources,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
             record_timing=False,
         )
         try:
