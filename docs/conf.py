@@ -30,10 +30,11 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 
 html_theme = "sphinx_book_theme"
-html_title = "Neural collapse makes the inside of a classifier readable"
+html_title = "Neural collapse"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_copyright = html_show_sphinx = html_copy_source = False
+html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the search is in the header
 html_math_renderer = "mathml"
 html_theme_options = {
     "repository_url": SETTINGS["project"]["urls"]["Repository"],
@@ -74,4 +75,5 @@ def plain_bars(app: Sphinx, what: str, name: str, obj: object, options, lines: l
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", plain_bars)
-    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
+    app.add_html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the search is in the header
+html_math_renderer("mathml", (inline_math, None), (block_math, None))

@@ -27,13 +27,13 @@ def student_copy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"(/github/\S+)/notebooks/", r"\1/exercises/", cell.source)
     for cell in code(student):
-        cell.source = SOLUTION.sub(_stub, cell.source).rstrip("\n")
+        cell.source = SOLUTION.sub(stub, cell.source).rstrip("\n")
         cell.source = cell.source.replace("# NBVAL_CHECK_OUTPUT\n", "")
         cell.outputs, cell.execution_count = [], None
     return student
 
 
-def _stub(region: re.Match) -> str:
+def stub(region: re.Match) -> str:
     """``...`` in a function; at the top level ``name = ...`` for each name nothing has set yet."""
     if region["indent"]:
         return f"{region['indent']}...{HERE}"

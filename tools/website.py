@@ -19,7 +19,7 @@ import nbformat
 import pages
 import tables
 from links import COLAB, address
-from notebook import LESSONS, ROOT, STUDENTS, lessons, read
+from notebook import LESSONS, MARKER, ROOT, STUDENTS, lessons, read
 
 SOURCE, HTML = ROOT / "build" / "site-source", ROOT / "build" / "site-html"
 FILES = ("README.md", "LICENSE", "LICENSE-text", "CITATION.cff", "data/README.md")
@@ -50,6 +50,8 @@ def write_lesson(path: Path, target: Path) -> None:
     notebook = read(path)
     first = notebook.cells[0]
     first.source = BADGE.sub(lambda _: buttons(path.name), first.source, count=1)
+    for cell in notebook.cells:
+        cell.source = MARKER.sub("", cell.source)
     nbformat.write(notebook, target)
 
 
