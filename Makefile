@@ -19,7 +19,7 @@ endif
 endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
-.PHONY: help lab run test test-full test-mps exercises notebooks readme links bench site assignments \
+.PHONY: help lab run test test-full test-mps exercises notebooks purifiers readme links bench site assignments \
   test-browser lint clean
 
 help: ## this list
@@ -47,14 +47,18 @@ exercises: $(VENV)/.lab ## write exercises/ and the solutions from notebooks/
 notebooks: $(VENV)/.lab ## run the lessons and save their outputs in notebooks/
 	OMP_NUM_THREADS=1 $(PY) tools/execute.py refresh
 
-readme: ## write the README's table of lessons
+readme: ## write the tables of lessons: of the README, of the teacher's guide
 	$(PYTHON) tools/readme.py
+	$(PYTHON) tools/guide.py
 
 links: ## write every badge and bootstrap: make links REPO=owner/name TAG=v1.2
 	$(PYTHON) tools/links.py $(if $(REPO),--repo $(REPO)) $(if $(TAG),--tag $(TAG))
 
-results-%: $(VENV)/.lab ## run an experiment into data/results/: make results-collapse
-	$(PY) -m experiments.$(subst -,_,$*) $(ARGS)
+results-%: $(VENV)/.lab ## run an experiment into data/results/ (DATASET=cifar10: that one)
+	$(PY) -m experiments.$(subst -,_,$*) $(if $(DATASET),--datasets $(DATASET)) $(ARGS)
+
+purifiers: $(VENV)/.lab ## train the purifiers of lesson 12 (ARGS=--again: anew)
+	$(PY) -m experiments.purifiers $(ARGS)
 
 bench: $(VENV)/.test ## this package beside its peers
 	@for file in benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
@@ -92,6 +96,9 @@ EXTRAS := $(addprefix $(VENV)/.,lab test docs grade browser)
 $(EXTRAS): $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
 	@echo "installing the packages ($*); the first time takes a minute or two"
 	@$(UV) pip install --python $(PY) $(if $(PINS),-c $(PINS)) -e ".[lab,$*]"
+	@# nbgrader serves teachers at the command line; its buttons stay out of the students' JupyterLab.
+	@[ ! -e $(VENV)/bin/nbgrader ] || \
+	  $(PY) -m jupyter labextension disable --level=sys_prefix @jupyter/nbgrader >/dev/null 2>&1
 	@touch $@
 
 $(UV):
