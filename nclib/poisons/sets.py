@@ -83,7 +83,10 @@ def choose(data: ImageSet, rate: float, allowed: Tensor | None = None, seed: int
         raise ValueError(f"rate: got {rate}; 0 to 1 is allowed (a share of the training set)")
     count = round(rate * len(data))
     if rate > 0 and count == 0:
-        raise ValueError(f"rate: {rate} of {len(data)} images is no image at all; 0 or more images")
+        raise ValueError(
+            f"rate: {rate} of {len(data)} images rounds to none; 0, or {1 / len(data):.2g} and more,"
+            " is allowed"
+        )
     return choose_count(data, count, allowed, seed, "rate")
 
 
