@@ -1,0 +1,110 @@
+"""The readers' site: its tables and links; the whole of it is built under ``make test-full``."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import pages  # noqa: E402
+import tables  # noqa: E402
+import website  # noqa: E402
+
+
+@pytest.fixture
+def results(tmp_path):
+    (tmp_path / "named.csv").write_text("a,b,seed,x\np|q,1,0,0.1\np|q,1,1,0.3\nr,2,0,5\nr,1,0,\n")
+    (tmp_path / "other.csv").write_text("k,v\n" + "".join(f"{i},{i}\n" for i in range(30)))
+    return tmp_path
+
+
+def test_seeds_become_a_mean_and_a_range(results):
+    page = tables.fill("<!-- table: named rows=a columns=b values=x -->\n", results)
+    assert "| a | 1 | 2 |" in page
+    assert "| p\\|q | 0.2 [0.1, 0.3] |  |" in page and "| r |  | 5 |" in page
+    assert "{download}`named.csv <../data/results/named.csv>`" in page
+
+
+def test_a_table_may_be_cut_to_some_rows_or_shown_as_it_is(results):
+    assert "p\\|q" not in tables.fill("<!-- table: named rows=a values=x where=a:r -->", results)
+    assert "| r | 2 | 0 | 5 |" in tables.fill("<!-- table: named -->", results)
+
+
+def test_a_file_that_no_page_names_is_shown_in_part(results):
+    page = tables.fill("<!-- table: named -->", results)
+    assert "## other.csv" in page and "first 20 of 30" in page and "| 19 | 19 |" in page
+    assert "| 20 | 20 |" not in page
+
+
+def test_a_wrong_name_is_refused(results):
+    with pytest.raises(ValueError, match="'nothing'"):
+        tables.fill("<!-- table: nothing -->", results)
+    with pytest.raises(ValueError, match=r"\['z'\].*'seed'"):
+        tables.summary(pd.read_csv(results / "named.csv"), ["z"], ["x"])
+
+
+GOOD = '<h1 id="top">a</h1><a href="b.html#low">b</a><a href="#top">a</a><img src="c.png">'
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("", ""),
+        ('<a href="https://example.org">out</a>', ""),
+        ('<a href="gone.html">x</a>', "gone.html: there is no such file"),
+        ('<a href="b.html#high">x</a>', "#high: there is no such anchor"),
+        ('<a href="#high">x</a>', "#high: there is no such anchor"),
+        ('<img src="gone.png">', "gone.png: there is no such file"),
+        ('<script src="https://example.org/x.js"></script>', "fetches https://example.org/x.js"),
+        ('<script src="//example.org/x.js"></script>', "fetches //example.org/x.js"),
+        ('<link rel="stylesheet" href="https://example.org/x.css">', "fetches"),
+        ('<link rel="canonical" href="https://example.org/">', ""),
+        ('<img src="data:image/png;base64,AA">', ""),
+    ],
+)
+def test_a_page_with_a_dead_link_or_a_fetch_is_found(more, complaint, tmp_path):
+    (tmp_path / "a.html").write_text(GOOD + more)
+    (tmp_path / "b.html").write_text('<h2 id="low">b</h2>')
+    (tmp_path / "c.png").touch()
+    found = pages.complaints(tmp_path)
+    assert len(found) == bool(complaint) and complaint in "".join(found)
+
+
+def test_a_style_that_fetches_and_an_empty_folder_are_found(tmp_path):
+    with pytest.raises(ValueError, match="no page"):
+        pages.complaints(tmp_path)
+    (tmp_path / "a.html").write_text(GOOD.replace("b.html#low", "").replace("c.png", "a.html"))
+    (tmp_path / "a.css").write_text("@import 'https://example.org/font.css';")
+    assert pages.complaints(tmp_path) == ["a.css: fetches from elsewhere"]
+
+
+def test_the_pages_are_gathered_with_links_instead_of_badges(tmp_path):
+    website.gather(tmp_path)
+    lessons = sorted(path.name for path in ROOT.glob("notebooks/*.ipynb"))
+    assert sorted(path.name for path in (tmp_path / "notebooks").iterdir()) == lessons
+    for name in lessons:
+        first, *cells = json.loads((tmp_path / "notebooks" / name).read_text())["cells"]
+        text = "".join(first["source"])
+        assert "colab-badge" not in text and "/blob/" in text
+        assert f"<../notebooks/{name}>" in text and f"<../exercises/{name}>" in text
+        assert any(cell.get("outputs") for cell in cells)
+        assert not any("NBVAL" in "".join(cell["source"]) for cell in cells)
+    results = (tmp_path / "docs/results.md").read_text()
+    for path in ROOT.glob("data/results/*.csv"):
+        assert f"{path.stem}.csv" in results
+    assert "automodule:: nclib.attacks.gradient" in (tmp_path / "api/attacks.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_every_link_holds(tmp_path):
+    website.gather(tmp_path / "source")
+    assert website.build(tmp_path / "source", tmp_path / "html") == 0
+    assert pages.complaints(tmp_path / "html") == []
+    lesson = (tmp_path / "html/notebooks/01_neural_collapse.html").read_text()
+    assert "<math" in lesson and "colab.research.google.com" in lesson
+    assert list((tmp_path / "html/_downloads").rglob("01_neural_collapse.ipynb"))
+    assert (tmp_path / "html/docs/glossary.html").exists()
