@@ -84,8 +84,8 @@ def choose(data: ImageSet, rate: float, allowed: Tensor | None = None, seed: int
     count = round(rate * len(data))
     if rate > 0 and count == 0:
         raise ValueError(
-            f"rate: {rate} of {len(data)} images rounds to none; 0, or {1 / len(data):.2g} and more,"
-            " is allowed"
+            f"rate: {rate} of {len(data)} images rounds to none;"
+            f" 0, or {1 / len(data):.2g} and more, is allowed"
         )
     return choose_count(data, count, allowed, seed, "rate")
 
