@@ -1,0 +1,33 @@
+"""Repair a poisoned training set or a poisoned model: remove, relabel, fine-tune, ETF head.
+
+``consensus`` decides what to remove without being told how much is poisoned (``rule``); the rest
+acts on such a decision (``repair``). Report every repair beside ``random_removal`` of the same
+count and beside the oracle, which knows the poison.
+"""
+
+from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
+from nclib.correction.rule import (
+    Build,
+    Consensus,
+    consensus,
+    core_of,
+    jitter,
+    lookalikes,
+    typicality,
+)
+
+__all__ = [
+    "Build",
+    "Consensus",
+    "consensus",
+    "core_of",
+    "etf_head",
+    "fine_tune",
+    "jitter",
+    "lookalikes",
+    "outcome",
+    "random_removal",
+    "relabel",
+    "remove",
+    "typicality",
+]

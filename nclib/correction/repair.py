@@ -1,0 +1,130 @@
+"""Act on a suspicion: remove or relabel samples, fine-tune a model, give it an ETF head."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from nclib import activations, geometry, training
+from nclib.correction.rule import consensus
+from nclib.data import ImageSet
+from nclib.detection import margins
+from nclib.detection.common import per_class
+from nclib.poisons.metrics import success
+
+
+def remove(data: ImageSet, bad: Tensor | None = None, **options) -> ImageSet:
+    """``data`` without the samples of the mask ``bad`` ``[N]``; None asks ``consensus``.
+
+    ``options`` go to ``consensus``. Raises ``ValueError`` where a class would be emptied.
+    """
+    bad = consensus(data, **options).bad if bad is None else torch.as_tensor(bad).cpu()
+    if bad.dtype != torch.bool or bad.shape != (len(data),):
+        raise ValueError(f"bad: got {bad.dtype} {tuple(bad.shape)}; bool [{len(data)}] is needed")
+    labels = data.labels.cpu()
+    emptied = set(labels.unique().tolist()) - set(labels[~bad].unique().tolist())
+    if emptied:
+        raise ValueError(f"bad: nothing would be left of the classes {sorted(emptied)}")
+    return data.subset((~bad).to(data.device))
+
+
+def random_removal(labels: Tensor, bad: Tensor, seed: int = 0) -> Tensor:
+    """The control: as many samples as ``bad`` takes from each class, drawn at random: ``[N]``."""
+    labels, bad = labels.cpu(), bad.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.zeros_like(bad)
+    for index in per_class(labels, int(labels.max()) + 1):
+        drawn = torch.randperm(len(index), generator=generator)[: int(bad[index].sum())]
+        mask[index[drawn]] = True
+    return mask
+
+
+def relabel(
+    data: ImageSet,
+    features: Mapping[str, Tensor],
+    *,
+    agree: float = 0.8,
+    folds: int = 5,
+    repeats: int = 3,
+    seed: int = 0,
+) -> ImageSet:
+    """Give a sample the class that out-of-fold nearest centres agree on, or drop it.
+
+    Each layer of ``features`` ``{layer: [N, D]}`` and each of ``repeats`` splits into ``folds``
+    votes with its nearest whitened class mean. A sample whose plurality is its label stays; else it
+    is relabelled where a share ``agree`` votes for one class, and dropped where not.
+    """
+    if not 0 < agree <= 1:
+        raise ValueError(f"agree: got {agree}; 0 < agree <= 1 is allowed")
+    labels = data.labels.cpu()
+    votes = sum(
+        margins.out_of_fold(hidden, labels, folds=folds, seed=seed + r).argmax(1, keepdim=True)
+        == torch.arange(data.num_classes)
+        for hidden in features.values()
+        for r in range(repeats)
+    )  # [N, K]
+    share, choice = (votes.double() / (len(features) * repeats)).max(1)
+    kept = choice == labels
+    new = replace(data, labels=torch.where(kept, labels, choice).to(data.device))
+    return new.subset((kept | (share >= agree)).to(data.device))
+
+
+def fine_tune(
+    model: nn.Module, clean: ImageSet, *, epochs: int = 20, lr: float = 0.02, **options
+) -> training.Run:
+    """Train a *copy* of ``model`` further on a small clean set; ``options`` go to ``fit``."""
+    return training.fit(copy.deepcopy(model), clean, epochs=epochs, lr=lr, **options)
+
+
+def etf_head(
+    model: nn.Module,
+    clean: ImageSet,
+    *,
+    epochs: int = 20,
+    lr: float = 0.02,
+    seed: int = 0,
+    **options,
+) -> training.Run:
+    """Replace the classifier of a *copy* by a frozen simplex ETF and tune the rest on ``clean``.
+
+    Gu et al. 2024 (arXiv 2411.12914). The rows keep the mean length of the old ones; the bias goes.
+    Raises ``ValueError`` where the features have fewer than K - 1 dimensions.
+    """
+    model = copy.deepcopy(model)
+    head = activations.classifier(model)[1]
+    count, dim = head.weight.shape
+    frame = geometry.simplex_etf(count, dim, seed).to(torch.float32)
+    length = head.weight.detach().norm(dim=1).mean()
+    with torch.no_grad():
+        head.weight.copy_(frame.to(head.weight.device) * length)
+        if head.bias is not None:
+            head.bias.zero_()
+    head.requires_grad_(False)
+    run = training.fit(
+        model, clean, epochs=epochs, lr=lr, optimizer=_without_head(lr), seed=seed, **options
+    )
+    head.requires_grad_(True)
+    return run
+
+
+def _without_head(lr: float):
+    """SGD over what still asks for a gradient; a frozen weight must not decay either."""
+    return lambda parameters: torch.optim.SGD(
+        [p for p in parameters if p.requires_grad],
+        lr=lr,
+        momentum=0.9,
+        weight_decay=1e-2,
+        nesterov=True,
+    )
+
+
+def outcome(model: nn.Module, test: ImageSet, poisoned: ImageSet | None = None) -> dict[str, float]:
+    """Accuracy on ``test``, and "asr", ``poisons.metrics.success``, where ``poisoned`` has a trigger."""
+    found = {"accuracy": training.accuracy(model, test)}
+    if getattr(poisoned, "trigger", None) is not None:
+        found["asr"] = success(model, poisoned, test)
+    return found
