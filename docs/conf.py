@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import tomllib
 from pathlib import Path
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxTranslator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +65,11 @@ def block_math(writer: SphinxTranslator, node: nodes.math_block) -> None:
 
 def _mathml(node: nodes.Element, block: bool) -> str:
     source = node.astext()
-    return tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
+    try:
+        return tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
+    except MathError as error:
+        logging.getLogger(__name__).warning("formula %s: %s", source, error, location=node)
+        return html.escape(source)
 
 
 def plain_bars(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
@@ -75,5 +82,4 @@ def plain_bars(app: Sphinx, what: str, name: str, obj: object, options, lines: l
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", plain_bars)
-    app.add_html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the search is in the header
-html_math_renderer("mathml", (inline_math, None), (block_math, None))
+    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
