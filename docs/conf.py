@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import tomllib
 from pathlib import Path
 
@@ -51,6 +52,9 @@ html_theme_options = {
 }
 
 
+LINE = re.compile(r'<mo(?: accent="true")?>_</mo>')  # above or below a whole term
+
+
 def inline_math(writer: SphinxTranslator, node: nodes.math) -> None:
     """MathML, which browsers draw by themselves: no script to fetch from elsewhere."""
     writer.body.append(_mathml(node, block=False))
@@ -59,14 +63,15 @@ def inline_math(writer: SphinxTranslator, node: nodes.math) -> None:
 
 def block_math(writer: SphinxTranslator, node: nodes.math_block) -> None:
     """The same on a line of its own."""
-    writer.body.append(f'<div class="math">{_mathml(node, block=True)}</div>')
+    writer.body.append(f'<div class="formula">{_mathml(node, block=True)}</div>')
     raise nodes.SkipNode
 
 
 def _mathml(node: nodes.Element, block: bool) -> str:
     source = node.astext()
     try:
-        return tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
+        mathml = tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
+        return LINE.sub('<mo stretchy="true">\N{OVERLINE}</mo>', mathml)
     except MathError as error:
         logging.getLogger(__name__).warning("formula %s: %s", source, error, location=node)
         return html.escape(source)

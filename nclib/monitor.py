@@ -201,10 +201,11 @@ def report(log: str | Path) -> str:
     header, windows = read(log)
     names = [*header["layers"], "any layer"]
     lines = [f"model {header['model']}, {len(windows)} windows"]
-    lines.append("  ".join(["window", " start (s)", "requests", *(f"{n:>9}" for n in names)]))
+    lines.append("  ".join(["window", "start (s)", "requests", *(f"{n:>5}" for n in names)]))
     for w in windows:
-        rates = [f"{w['rates'][n]:9.2f}" if n in w["rates"] else f"{'-':>9}" for n in names]
-        row = "  ".join([f"{w['window']:6d}", f"{w['start']:10.0f}", f"{w['requests']:8d}", *rates])
+        rates = [f"{w['rates'][n]:.2f}" if n in w["rates"] else "-" for n in names]
+        rates = [f"{rate:>{max(5, len(name))}}" for rate, name in zip(rates, names, strict=True)]
+        row = "  ".join([f"{w['window']:6d}", f"{w['start']:9.0f}", f"{w['requests']:8d}", *rates])
         if w["alarm"]:
             first = ", ".join(name for name, _ in w["suspicious"][:3])
             row += f"  ALARM  first: {first}"
