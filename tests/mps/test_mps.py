@@ -8,7 +8,18 @@ import pytest
 import torch
 from guard import DEVICE, Guard, OnDevice, Refused, kernels
 
-from nclib import activations, attacks, data, detection, device, geometry, models, poisons, training
+from nclib import (
+    activations,
+    attacks,
+    correction,
+    data,
+    detection,
+    device,
+    geometry,
+    models,
+    poisons,
+    training,
+)
 from nclib.defenses import adversarial_training as advtrain
 from nclib.defenses import smoothing, squeezing
 
@@ -129,6 +140,7 @@ DEVICE_CODE = {
     "robust distance": lambda m, t: detection.robust_distance(t.images.flatten(1), t.labels),
     "whitened margin": lambda m, t: detection.whitened_margin(t.images.flatten(1), t.labels),
     "spectral": lambda m, t: detection.spectral(t.images.flatten(1), t.labels),
+    "consensus": lambda m, t: correction.consensus(t, early=1, epochs=1).bad,
 }
 
 
