@@ -112,6 +112,18 @@ def repairs(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
     return label(ax, title, "", "share of the test images")
 
 
+def looks(shares: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Figure:
+    """Poison found and clean images lost after each look: ``{set: [(found, lost), ...]}``."""
+    figure, axes = panels(2, width=4.4, height=3.2)
+    for ax, part, title in zip(axes, (0, 1), ("poison found", "clean images lost"), strict=True):
+        for (kind, steps), marker in zip(shares.items(), "os^Dv", strict=False):
+            ax.plot(names, [step[part] for step in steps], f"{marker}-", label=kind, alpha=0.8)
+        label(ax, title, "after the look", "share of the " + title.split()[0])
+    axes[1].set_ylim(bottom=0)
+    axes[1].legend(fontsize=8)
+    return figure
+
+
 def rates(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
     """Detection rates: one row per kind of suspects, one column per layer."""
     rows, columns = list(table), list(next(iter(table.values())))
