@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from nclib import correction, data, models, poisons, training
 from nclib.data import ImageSet
@@ -80,8 +81,9 @@ def grade(case: Blind, finding: Finding, dataset: str = "digits", n_train: int =
 
     "verdict": poisoned or not. "class": the target of a backdoor, None otherwise. "samples": F1 of
     the suspects; on a clean set 1 where at most 2% are suspected, else 0. "repair": a model trained
-    on ``cleaned`` keeps its accuracy (at most .03 below the clean set's) and the attack succeeds on
-    at most 10%. Raises ``ValueError`` for suspects of another shape.
+    on ``cleaned`` is at most .03 less accurate than the one that came with the case, with flips at
+    least .03 more, and a trigger succeeds on at most 10%. Beside the points: "accuracy" and "asr"
+    "before" and "after". Raises ``ValueError`` for suspects of another shape.
     """
     truth = reveal(case.seed, dataset, n_train)
     bad, suspects = truth.is_poisoned.cpu(), torch.as_tensor(finding.suspects).cpu()
@@ -92,22 +94,19 @@ def grade(case: Blind, finding: Finding, dataset: str = "digits", n_train: int =
     _, test = data.load(dataset, n_train=n_train, n_test=_tests(dataset), seed=case.seed)
     kept = finding.cleaned
     kept = ImageSet(kept.images, kept.labels, kept.classes, kept.name)
-    repaired = correction.outcome(_trained(kept, dataset, case.seed + 1), test, truth)
+    after = correction.outcome(_trained(kept, dataset, case.seed + 1), test, truth)
     before = correction.outcome(case.model, test, truth)
-    clean = ImageSet(*(getattr(_clean(case.seed, dataset, n_train), k) for k in _FIELDS))
-    reachable = training.accuracy(_trained(clean, dataset, case.seed + 1), test)
-    good = repaired["accuracy"] > reachable - 0.03 and repaired.get("asr", 0) <= 0.1
+    least = before["accuracy"] + (0.03 if state(truth) == "flips" else -0.03)
     points = {
         "verdict": float(finding.poisoned == bool(bad.any())),
         "class": float(finding.target == target),
         "samples": found(suspects, bad),
-        "repair": float(good),
+        "repair": float(after["accuracy"] >= least and after.get("asr", 0) <= 0.1),
     }
-    told = {"accuracy": repaired["accuracy"], "asr": repaired.get("asr"), "before": before}
+    told = {f"{k} before": v for k, v in before.items()} | {
+        f"{k} after": v for k, v in after.items()
+    }
     return {"seed": case.seed, "state": state(truth), **points, **told}
-
-
-_FIELDS = ("images", "labels", "classes", "name")
 
 
 def found(suspects: Tensor, bad: Tensor) -> float:
@@ -124,8 +123,6 @@ def examine(
     n_train: int = 650,
 ) -> list[dict]:
     """``grade`` of ``investigate(blind)`` on each of ``seeds``, with a progress bar."""
-    from tqdm.auto import tqdm
-
     rows = []
     for seed in tqdm(list(seeds), desc="cases", unit="case"):
         case = blind(seed, dataset, n_train)
@@ -135,10 +132,6 @@ def examine(
 
 def _tests(dataset: str) -> int | None:
     return 1000 if dataset == "mnist" else None
-
-
-def _clean(seed: int, dataset: str, n_train: int) -> ImageSet:
-    return data.load(dataset, n_train=n_train, n_test=_tests(dataset), seed=seed)[0]
 
 
 def _trained(train: ImageSet, dataset: str, seed: int) -> nn.Module:

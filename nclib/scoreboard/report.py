@@ -50,7 +50,7 @@ def summary(rows: pd.DataFrame, by: list[str] = CELL) -> pd.DataFrame:
                 place
                 | {"metric": metric, "mean": mean, "low": low, "high": high, "seeds": len(values)}
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=[*by, "metric", "mean", "low", "high", "seeds"])
 
 
 def matrix(table: pd.DataFrame, dataset: str, metric: str, value: str = "mean") -> pd.DataFrame:

@@ -1,0 +1,200 @@
+"""What a cell measures, what the report says about the rows, and a submitted score."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from nclib import detection, models
+from nclib.plots import scoreboard as draw
+from nclib.scoreboard import COLUMNS, Cell, Store, cells, cells_of, grids, methods, report, run
+from nclib.scoreboard.cells import evaluate, poisoned, prepare
+from nclib.scoreboard.submission import submit
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A board whose trainings take a moment: 300 digits, 4 epochs, a run cache of its own."""
+    patch = pytest.MonkeyPatch()
+    patch.setitem(grids.SIZES, "digits", (300, 200, 4))
+    patch.setenv("NCLIB_CACHE", str(tmp_path_factory.mktemp("runs")))
+    prepare.cache_clear()
+    yield patch
+    patch.undo()
+    prepare.cache_clear()
+
+
+def test_a_row_has_the_columns_of_the_board_and_honest_numbers(small):
+    row = evaluate(Cell("digits", "badnets", 0.05, 1, "oracle"))
+    assert set(row) <= set(COLUMNS)
+    assert row["kind"] == "control" and row["poison_count"] == 15
+    assert row["poison_left"] == 0 and row["clean_removed"] == 0
+    assert row["asr"] < 0.3 and 0.4 < row["accuracy"] <= 1  # four epochs, but no poison
+    left = evaluate(Cell("digits", "badnets", 0.05, 1, "robust_distance"))
+    assert left["auroc"] > 0.8 and left["poison_left"] < 8 and left["clean_removed"] < 0.1
+    flips = evaluate(Cell("digits", "flip", 0.2, 1, "random"))
+    assert "asr" not in flips and 0.3 < flips["auroc"] < 0.7
+    clean = evaluate(Cell("digits", "clean", 0.0, 1, "spectral"))
+    assert "auroc" not in clean and clean["clean_removed"] == pytest.approx(0.075, abs=0.01)
+
+
+@pytest.mark.parametrize("method", [*grids.CORRECTORS[1:], *grids.DEFENCES])
+def test_every_method_ends_in_a_model_that_names_digits(small, method):
+    row = evaluate(Cell("digits", "badnets", 0.05, 1, method))
+    assert 0.15 < row["accuracy"] <= 1 and 0 <= row["asr"] <= 1
+    assert row["kind"] == grids.KINDS[method]
+
+
+def test_many_cells_share_one_training(small, monkeypatch):
+    calls, fit = [], cells.training.fit
+
+    def counted(model, train, **options):
+        made = fit(model, train, **options)
+        calls.append(made.cached)
+        return made
+
+    monkeypatch.setattr(cells, "training", SimpleNamespace(fit=counted))
+    for method in ("none", "fine_tune", "etf_head"):
+        prepare.cache_clear()  # as if each cell ran in a process of its own
+        evaluate(Cell("digits", "sig", 0.05, 3, method))
+    assert calls == [False, False] + [True] * 4  # the victim and the clean control, once each
+
+
+def test_an_interrupted_training_makes_no_row(small, monkeypatch):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells.training._Epoch, "__call__", stopped)
+    prepare.cache_clear()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Cell("digits", "flip", 0.2, 9, "none"))
+
+
+def test_unknown_poison_and_method_are_refused_by_name(small):
+    train = prepare("digits", "clean", 0.0, 1).train
+    with pytest.raises(ValueError, match="poison: got 'ink'"):
+        poisoned(train, "ink", 0.1, 0)
+    with pytest.raises(ValueError, match="method: got 'hope'"):
+        evaluate(Cell("digits", "clean", 0.0, 1, "hope"))
+
+
+def test_poison_of_the_board_is_what_the_columns_say(small):
+    train = prepare("digits", "clean", 0.0, 1).train
+    for poison, rate in (("sig", 0.05), ("wanet", 0.1), ("blended", 0.1)):
+        found = poisoned(train, poison, rate, 2)
+        assert found.target == 6 and found.rate == pytest.approx(rate)
+        assert (found.labels != found.clean_labels)[found.is_poisoned].all()
+    marked = poisoned(train, "clean_label", 0.05, 1)
+    assert torch.equal(marked.labels, train.labels) and marked.is_poisoned.sum() == 15
+
+
+def test_the_vote_of_parts_counts_each_model_once():
+    class Says(torch.nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.c = c
+
+        def forward(self, x):
+            return torch.eye(3)[self.c].expand(len(x), 3)
+
+    votes = methods.Vote([Says(0), Says(2), Says(2)], 3)(torch.zeros(4, 1, 2, 2))
+    assert votes.tolist() == [[1.0, 0.0, 2.0]] * 4
+
+
+def rows_of(values, method="none", **more):
+    """Rows of one cell, one per seed."""
+    place = {"dataset": "digits", "poison": "badnets", "rate": 0.05, "method": method} | more
+    return [place | {"seed": s, "auroc": v, "accuracy": v, "asr": v} for s, v in enumerate(values)]
+
+
+def test_the_interval_is_students_t():
+    values = [0.2, 0.3, 0.35, 0.3, 0.25]
+    table = report.summary(pd.DataFrame(rows_of(values)))
+    found = table[table.metric == "asr"].iloc[0]
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert found[["mean", "low", "high"]].to_list() == pytest.approx([np.mean(values), low, high])
+    assert found.seeds == 5
+    single = report.summary(pd.DataFrame(rows_of([0.4]))).iloc[0]
+    assert single["mean"] == 0.4 and np.isnan(single.low)
+
+
+def test_the_report_writes_page_figure_and_the_marked_part_of_the_readme(tmp_path):
+    store = Store(tmp_path / "board.csv")
+    for row in rows_of([0.9, 0.8, 1.0]) + rows_of([0.1, 0.1, 0.1], "oracle"):
+        store.append(row)
+    for row in rows_of([0.95, 0.9, 0.97], poison="clean", rate=0.0):
+        store.append({k: v for k, v in row.items() if k not in ("asr", "auroc")})
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}old\n{report.END}\nafter\n")
+    written = report.write(store.path, tmp_path)
+    assert {p.name for p in written} == {"scoreboard_digits.png", "README.md", "scoreboard.md"}
+    assert all(p.stat().st_size > 0 for p in written)
+    page = (tmp_path / "docs/scoreboard.md").read_text()
+    assert "| `none` | 0.90 [0.65, 1.00] |" in page and "badnets 5%" in page
+    assert page.index("`none`") < page.index("`oracle`")
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith("after\n") and "old" not in readme
+    assert "| `oracle` |  |  | 0.10 [0.10, 0.10] |" in readme
+    with pytest.raises(ValueError, match="not there"):
+        report.read(tmp_path / "none.csv")
+
+
+def test_a_submitted_score_is_placed_where_its_auroc_belongs(small, monkeypatch):
+    monkeypatch.setitem(grids.GRIDS, "submit-digits", ("digits", grids.SUBMIT, (), (0, 1)))
+    cells_ = cells_of("submit-digits", ["robust_distance", "random"])
+    known = pd.DataFrame(
+        cell._asdict() | {"auroc": {"robust_distance": 1.01, "random": 0.3}[cell.method]}
+        for cell in cells_
+    )
+    table = submit(detection.robust_distance, name="ours", board=known, progress=False)
+    assert list(table.method) == ["robust_distance", "ours", "random"]
+    assert list(table.yours) == [False, True, False] and list(table.place) == [1, 2, 3]
+    ours = table[table.yours].iloc[0]
+    case = prepare("digits", "flip", 0.2, 0)
+    wanted = detection.auroc(
+        methods.joint(detection.robust_distance, case), case.train.is_poisoned.cpu()
+    )
+    assert ours.seeds == 2 and ours.low <= ours["mean"] <= ours.high <= 1
+    assert wanted == pytest.approx(ours.flip, abs=0.2)
+    assert draw.ranking(table).get_xlabel()
+
+
+@pytest.mark.parametrize(
+    ("score", "options", "word"),
+    [
+        (lambda h, y: h, {}, "score: returned"),
+        (lambda h, y: torch.full((len(y),), torch.nan), {}, "NaN"),
+        (detection.robust_distance, {"name": "random"}, "on the board already"),
+        (detection.robust_distance, {"dataset": "imagenet"}, "dataset: got 'imagenet'"),
+    ],
+)
+def test_a_bad_submission_is_refused(small, score, options, word):
+    board = pd.DataFrame(rows_of([0.5], "random"))
+    with pytest.raises(ValueError, match=word):
+        submit(score, board=board, progress=False, **options)
+
+
+def test_the_command_line_runs_a_grid_and_reports_what_failed(small, tmp_path, monkeypatch, capsys):
+    from nclib.scoreboard.__main__ import main
+
+    monkeypatch.setitem(grids.GRIDS, "quick", ("digits", [("flip", [0.2])], ("none", "hope"), (1,)))
+    out = tmp_path / "board.csv"
+    assert main(["run", "quick", "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "method: got 'hope'" in told.err and "1 of 2 cells" in told.out
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["method"] == "none" and float(row["accuracy"]) > 0.15
+
+
+def test_cells_and_board_agree_on_the_model(small):
+    case = prepare("digits", "clean", 0.0, 1)
+    assert type(case.model) is type(models.build("cnn", case.train, seed=0))
+    assert list(case.early) == ["conv2", "conv3", "conv4"]
+    assert all(len(h) == len(case.train) for h in case.early.values())
+    store = Store("unused.csv")
+    assert run([], store, progress=False) == {} and not store.path.exists()
