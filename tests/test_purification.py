@@ -114,7 +114,7 @@ def test_energies_that_are_no_numbers_stop_with_a_clear_error(harm):
 
 def test_a_broken_model_stops_the_purification():
     broken = pure.build_energy("mlp", (1, 8, 8), widths=(4,))
-    broken.net[-1].bias.data.fill_(torch.nan)
+    broken.net.body[-1].bias.data.fill_(torch.nan)
     with pytest.raises(pure.Diverged, match="not finite at Langevin step 1 of 3"):
         pure.purify(pictures(4), broken, steps=3, **QUIET)
     broken = pure.build_diffusion("mlp", (1, 8, 8), width=4)
@@ -133,7 +133,7 @@ def test_the_seed_fixes_the_training_of_an_energy():
         runs.append(pure.train_energy(model, pictures(), updates=6, steps=3, seed=seed, **QUIET))
     first, again, other = runs
     assert first.history == again.history and first.history != other.history
-    assert torch.equal(first.model.net[1].weight, again.model.net[1].weight)
+    assert torch.equal(first.model.net.body[0].weight, again.model.net.body[0].weight)
     assert [len(column) for column in first.history.values()] == [6] * 3
     assert first.diverged is None and not first.model.diverged and not first.model.training
 
@@ -162,7 +162,7 @@ def test_a_diverging_energy_is_reported_and_refused(tmp_path):
 
 def test_a_nan_in_training_is_a_divergence_too():
     model = pure.build_energy("mlp", (1, 8, 8), widths=(4,))
-    model.net[-1].bias.data.fill_(torch.nan)
+    model.net.body[-1].bias.data.fill_(torch.nan)
     with pytest.warns(RuntimeWarning, match="gap between data and samples is nan at update 1"):
         assert pure.train_energy(model, pictures(), updates=3, steps=1, **QUIET).diverged == 1
 

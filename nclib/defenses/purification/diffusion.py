@@ -74,15 +74,22 @@ def embed(t: Tensor) -> Tensor:
 
 
 class FlatNet(nn.Module):
-    """Two hidden layers that see the flattened image beside the time."""
+    """Two hidden layers that see the flattened image beside the time, and a line for each pixel.
+
+    The lines, gain(t) x + shift(t), tell the noise on a pixel that is always black, however much of
+    it there is; the layers tell the rest.
+    """
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         layers = [nn.Linear(inputs + TIME, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Linear(width, inputs))
+        self.line = nn.Sequential(nn.Linear(TIME, TIME), nn.SiLU(), nn.Linear(TIME, 2 * inputs))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.body(torch.cat([x.flatten(1), embed(t)], 1)).view_as(x)
+        time, flat = embed(t), x.flatten(1)
+        gain, shift = self.line(time).chunk(2, 1)
+        return (gain * flat + shift + self.body(torch.cat([flat, time], 1))).view_as(x)
 
 
 class Stage(nn.Module):
@@ -116,6 +123,21 @@ class SmallU(nn.Module):
         fine = self.start(x, time)
         coarse = interpolate(self.down(fine, time), size=fine.shape[2:], mode="nearest")
         return self.end(self.up(torch.cat([fine, coarse], 1), time))
+
+
+class Borrowed(nn.Module):
+    """A UNet of the library diffusers as the net of a ``Diffusion``: its levels count from 0.
+
+    Its schedule must be the linear one, beta from 1e-4 to 0.02 over 1000 levels (google's
+    ddpm-cifar10-32, say), its images in [-1, 1].
+    """
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.unet(x, t - 1).sample
 
 
 def noised(x: Tensor, model: Diffusion, t: Tensor | int, noise: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def build_energy(
         torch.manual_seed(seed)
         if arch == "mlp":
             widths = tuple(widths or (256, 256))
-            net = _mlp((channels * height * width, *widths))
+            net = FlatEnergy((channels * height * width, *widths))
         elif arch == "conv":
             widths = tuple(widths or (32, 64, 64))
             net = _conv((channels, *widths))
@@ -71,9 +71,22 @@ def build_energy(
     return model
 
 
-def _mlp(sizes: tuple[int, ...]) -> nn.Sequential:
-    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())]
-    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], 1))
+class FlatEnergy(nn.Module):
+    """Hidden layers that see the flattened image, and a bowl a x^2 + b x for each pixel.
+
+    The bowls hold a pixel that is always black where it is; the layers tell the rest.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())]
+        self.body = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+        self.bowl = nn.Linear(2 * sizes[0], 1, bias=False)
+        nn.init.zeros_(self.bowl.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        return self.body(flat) + 10 * self.bowl(torch.cat([flat.square(), flat], 1))
 
 
 def _conv(sizes: tuple[int, ...]) -> nn.Sequential:
@@ -166,6 +179,7 @@ def train_energy(
     bank = data[_some(len(data), bank_size, draw)]
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
     run = EnergyRun(model, {"data": [], "samples": [], "gap": []})
     bar = tqdm(range(1, updates + 1), desc="energy", unit="update", disable=not progress)
     for update in bar:
@@ -203,6 +217,7 @@ def train_energy(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        schedule.step()
     model.eval()
     return run
 

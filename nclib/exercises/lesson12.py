@@ -1,0 +1,113 @@
+"""Exercises of lesson 12: a Langevin step, the forward noise, how much noise, and what survives."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nclib.defenses import purification as pure
+from nclib.defenses.purification.diffusion import noised
+from nclib.exercises import Wrong, choice, close, exercise, expect, number
+
+
+def _step(x, energy, eps, temperature, noise):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(x).sum(), x)
+    return x.detach() - eps**2 / 2 * slope / temperature + eps * noise
+
+
+@exercise(
+    "12.langevin_step",
+    reference=_step,
+    hints=(
+        "x.detach().requires_grad_(), then torch.autograd.grad of energy(x).sum().",
+        "Downhill: minus eps^2 / 2 times the gradient, divided by the temperature.",
+        "The noise is multiplied by eps, not by eps^2.",
+    ),
+)
+def _(answer):
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(5, 1, 3, 3, generator=generator) for _ in range(2))
+    before = x.clone()
+
+    def energy(x):
+        return x.pow(3).flatten(1).sum(1)
+
+    found = answer(x, energy, 0.2, 0.5, noise).detach()
+    expect(torch.equal(x, before), "the images you were given have changed")
+    drift, kick = 0.2**2 / 2 * 3 * x.square() / 0.5, 0.2 * noise  # the slope of x^3 is 3 x^2
+    mistakes = {
+        "you go up the energy; it should get lower": x + drift + kick,
+        "the noise is missing": x - drift,
+        "the temperature is missing": x - 0.5 * drift + kick,
+        "the noise is multiplied by eps, not by eps^2": x - drift + 0.2 * kick,
+        "the gradient is multiplied by eps^2 / 2, not by eps^2": x - 2 * drift + kick,
+    }
+    for message, wrong in mistakes.items():
+        if found.shape == wrong.shape and torch.allclose(found, wrong, atol=1e-5):
+            raise Wrong(message)
+    close(found, x - drift + kick, "the step", atol=1e-5)
+    # in the bowl x^2 / 2, at temperature 1, the walk settles near variance 1
+    walk = torch.full((4000, 1, 1, 1), 3.0)
+    for _ in range(80):
+        kick = torch.randn(walk.shape, generator=generator)
+        walk = answer(walk, lambda x: x.square().flatten(1).sum(1) / 2, 0.5, 1.0, kick).detach()
+    expect(abs(float(walk.var()) - 1) < 0.2, "in the bowl x^2 / 2 the variance should come to 1")
+
+
+def _noised(x, beta, t, noise):
+    kept = (1 - beta[:t]).prod()
+    return kept.sqrt() * x + (1 - kept).sqrt() * noise
+
+
+@exercise(
+    "12.noised",
+    reference=_noised,
+    hints=(
+        "alpha_bar is the product of 1 - beta over the first t levels: beta[:t].",
+        "The image is scaled by sqrt(alpha_bar), the noise by sqrt(1 - alpha_bar).",
+    ),
+)
+def _(answer):
+    beta = torch.linspace(1e-4, 0.02, 1000)
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(4, 1, 2, 2, generator=generator) for _ in range(2))
+    close(answer(x, beta, 0, noise), x, "at t = 0 the image is untouched: the result", atol=1e-6)
+    found = torch.as_tensor(answer(x, beta, 75, noise))
+    exact = noised(x, pure.Diffusion(torch.nn.Identity()), 75, noise)
+    kept = math.prod(1 - float(b) for b in beta[:75])
+    if torch.allclose(found, kept * x + (1 - kept) * noise, atol=1e-4):
+        raise Wrong("image and noise are scaled by square roots: their variances add up to 1")
+    if torch.allclose(found, (1 - beta[74]).sqrt() * x + beta[74].sqrt() * noise, atol=1e-4):
+        raise Wrong("that is one step; multiply 1 - beta over all levels up to t")
+    if torch.allclose(found, exact - (1 - kept) ** 0.5 * noise, atol=1e-4):
+        raise Wrong("the noise is missing")
+    close(found, exact, "the image at t = 75", atol=1e-4)
+
+
+number(
+    "12.spread",
+    0.15,
+    0.156,
+    reference=0.153,
+    hints=(
+        "With a flat energy a step only adds eps times a fresh standard normal number.",
+        "Variances add: 150 eps^2. The standard deviation is its root.",
+    ),
+)
+
+choice(
+    "12.survives",
+    "a patch of 9 white pixels",
+    ("noise of 8/255 on every pixel", "a patch of 9 white pixels", "neither"),
+    why={
+        "noise of 8/255 on every pixel": "the noise of the purifier has a standard deviation "
+        "several times as large, and the model then removes both",
+        "neither": "a step moves a pixel a little; a stroke of ink looks like ink to the model",
+    },
+    hints=(
+        "Compare the change of one pixel with the noise that the purifier adds to it.",
+        "The model keeps what looks like a digit. Which of the two could be a stroke?",
+    ),
+)

@@ -1,0 +1,84 @@
+"""The checks of lesson 12 reject typical mistakes, each for its own reason."""
+
+import pytest
+import torch
+
+from nclib.lesson import verdict
+
+
+def slope(x, energy):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(energy(x).sum(), x)[0]
+
+
+def uphill(x, energy, eps, temperature, noise):
+    return x + eps**2 / 2 * slope(x, energy) / temperature + eps * noise
+
+
+def silent(x, energy, eps, temperature, noise):
+    return x - eps**2 / 2 * slope(x, energy) / temperature
+
+
+def without_temperature(x, energy, eps, temperature, noise):
+    return x - eps**2 / 2 * slope(x, energy) + eps * noise
+
+
+def small_noise(x, energy, eps, temperature, noise):
+    return x - eps**2 / 2 * slope(x, energy) / temperature + eps**2 * noise
+
+
+def without_half(x, energy, eps, temperature, noise):
+    return x - eps**2 * slope(x, energy) / temperature + eps * noise
+
+
+def in_place(x, energy, eps, temperature, noise):
+    x -= eps**2 / 2 * slope(x, energy) / temperature - eps * noise
+    return x
+
+
+def gradient_of_the_mean(x, energy, eps, temperature, noise):
+    return x - eps**2 / 2 * slope(x, lambda x: energy(x).mean()) / temperature + eps * noise
+
+
+def without_roots(x, beta, t, noise):
+    kept = (1 - beta[:t]).prod()
+    return kept * x + (1 - kept) * noise
+
+
+def one_step(x, beta, t, noise):
+    return (1 - beta[t - 1]).sqrt() * x + beta[t - 1].sqrt() * noise if t else x
+
+
+def no_noise(x, beta, t, noise):
+    return (1 - beta[:t]).prod().sqrt() * x
+
+
+def one_too_many(x, beta, t, noise):
+    kept = (1 - beta[: t + 1]).prod()
+    return kept.sqrt() * x + (1 - kept).sqrt() * noise
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "word"),
+    [
+        ("12.langevin_step", uphill, "up the energy"),
+        ("12.langevin_step", silent, "noise is missing"),
+        ("12.langevin_step", without_temperature, "temperature"),
+        ("12.langevin_step", small_noise, "not by eps^2"),
+        ("12.langevin_step", without_half, "eps^2 / 2"),
+        ("12.langevin_step", in_place, "have changed"),
+        ("12.langevin_step", gradient_of_the_mean, "the step"),
+        ("12.noised", without_roots, "square roots"),
+        ("12.noised", one_step, "one step"),
+        ("12.noised", no_noise, "noise is missing"),
+        ("12.noised", one_too_many, "t = 0"),
+        ("12.spread", 1.875, "too high"),
+        ("12.spread", 0.0125, "too low"),
+        ("12.survives", "neither", "stroke"),
+        ("12.survives", "noise of 8/255 on every pixel", "several times"),
+    ],
+)
+def test_wrong_answers_are_rejected(name, answer, word):
+    state, message = verdict(name, answer)
+    assert state == "wrong"
+    assert word in message
