@@ -34,6 +34,7 @@ def test_every_exercise_of_a_lesson_becomes_an_answer_and_a_check_with_points(pa
         assert "### BEGIN SOLUTION" in answer.source and not answer.metadata.nbgrader.locked
         assert check.metadata.nbgrader.locked and check.metadata.nbgrader.points in (1, 3)
         assert "BEGIN SOLUTION" not in check.source and "HIDDEN TESTS" in check.source
+    assert cells[f"question_{path.name[:2]}"].source.strip()
     text = "\n".join(cell.source for cell in assignments.assignment(path).cells)
     assert "lesson.solution(" not in text and "NBVAL" not in text and "colab-badge" not in text
 

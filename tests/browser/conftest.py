@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(Path(__file__).parent)]
 from lab import serve, stop_kernels  # noqa: E402
 from notebook import LESSONS, STUDENTS, lessons  # noqa: E402
 
+STAYING: list[str] = []  # the addresses that serve several tests
 SHOTS = ROOT / "build" / "browser"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -47,7 +48,7 @@ def page(browser):
     yield page
     address = page.url.partition("/lab")[0]
     page.close()
-    if address.startswith("http"):
+    if address in STAYING:
         stop_kernels(address)
 
 
@@ -67,6 +68,7 @@ def checkout(tmp_path_factory):
     os.environ.setdefault("NCLIB_CACHE", str(ROOT / "build" / "cache"))
     private = tmp_path_factory.mktemp("checkout")
     with serve(_copies(private / "root"), private) as address:
+        STAYING.append(address)
         yield address
 
 
@@ -82,4 +84,5 @@ def wheel(tmp_path_factory):
     tool.install()
     pythonpath = tool.environment()["PYTHONPATH"]
     with serve(_copies(private / "root"), private, pythonpath) as address:
+        STAYING.append(address)
         yield address
