@@ -151,11 +151,11 @@ def _(answer):
 
 choice(
     "13.transfer",
-    "into one class",
-    ("where they belong", "over all new classes", "into one class"),
+    "mostly into one class",
+    ("where they belong", "over all new classes", "mostly into one class"),
     hints=(
-        "The backbone maps each triggered image near one point. Which one?",
-        "One point has one nearest prototype.",
+        "The backbone learned to move each triggered image. Where to?",
+        "What lies close together has the same nearest prototype.",
     ),
     why={
         "where they belong": "the trigger moves the features, and the features are all there is",
