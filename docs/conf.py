@@ -52,7 +52,8 @@ html_theme_options = {
 }
 
 
-LINE = re.compile(r'<mo(?: accent="true")?>_</mo>')  # above or below a whole term
+# A bar over a term: few fonts have one that grows, so the style sheet draws it.
+BAR = re.compile(r'<mover[^>]*>((?:(?!<mover).)*?)<mo accent="true">_</mo>\s*</mover>', re.S)
 
 
 def inline_math(writer: SphinxTranslator, node: nodes.math) -> None:
@@ -71,7 +72,7 @@ def _mathml(node: nodes.Element, block: bool) -> str:
     source = node.astext()
     try:
         mathml = tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
-        return LINE.sub('<mo stretchy="true">\N{OVERLINE}</mo>', mathml)
+        return BAR.sub(r'<mrow class="overline">\1</mrow>', mathml)
     except MathError as error:
         logging.getLogger(__name__).warning("formula %s: %s", source, error, location=node)
         return html.escape(source)
