@@ -108,9 +108,12 @@ class Generator(torch.Generator):
 
 
 class SameHome(TorchFunctionMode):
-    """Refuses a generator of one device that draws for another; operators see it stripped."""
+    """Refuses a generator of one device that draws for another; new tensors reach the guard."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.tensor, torch.as_tensor) and (kwargs or {}).get("device") is not None:
+            rest = {name: value for name, value in kwargs.items() if name != "device"}
+            return func(*args, **rest).to(kwargs["device"])  # else torch builds it behind its back
         result = func(*args, **(kwargs or {}))
         generator = (kwargs or {}).get("generator")
         if generator is not None and isinstance(result, torch.Tensor):
