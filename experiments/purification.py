@@ -79,8 +79,9 @@ def attacks(
         ]
 
     yield "gradient_matching", f"eps {s.match_eps:.2g}", partial(scratch, match)
-    patch = partial(poisons.badnets, train, 0.05, seed=seed)
-    yield "badnets", "patch, false labels", partial(scratch, lambda _: patch())
+    for kind, variant in (("pattern", "patch"), ("square", "large patch")):
+        patch = partial(poisons.badnets, train, 0.05, patch=kind, seed=seed)
+        yield "badnets", f"{variant}, false labels", partial(scratch, lambda _, p=patch: p())
 
 
 def bullseye(s: Setting, train: ImageSet, test: ImageSet, seed: int) -> Attack:

@@ -41,8 +41,8 @@ class Setting:
     t: int = 75
     naive: tuple[int, int] = (50, 50)  # steps, t
     reps: tuple[int, int] = (10, 15)  # five times: steps, t
-    curve_steps: tuple[int, ...] = (50, 100, 150)
-    curve_t: tuple[int, ...] = (50, 75, 100)
+    curve_steps: tuple[int, ...] = (50, 100, 150, 300)
+    curve_t: tuple[int, ...] = (50, 75, 100, 150, 250)
     energy: dict | None = None  # options of train_energy; None: the committed weights
     diffusion: dict | None = None
     widths: tuple[int, ...] = (64, 128, 128, 256)  # of the conv energy, about a million weights

@@ -21,6 +21,7 @@ __all__ = [
     "energies",
     "outcomes",
     "show_images",
+    "survivors",
     "training",
     "walk",
 ]
@@ -76,7 +77,8 @@ def by_strength(table: pd.DataFrame) -> Figure:
     names = {"energy": "steps of Langevin", "diffusion": "noise level t"}
     figure, axes = panels(len(names), width=4.6, sharey=True)
     for ax, (defence, x) in zip(axes, names.items(), strict=True):
-        rows = table[table.defence == defence].assign(strength=lambda r: r.strength.astype(int))
+        rows = table[table.defence.isin(["none", defence])]  # "none" is the strength 0
+        rows = rows.assign(strength=rows.strength.astype(int))
         look = {"x": "strength", "data": rows, "ax": ax, "marker": "o", "errorbar": ("pi", 100)}
         sns.lineplot(y="success", color=POISON, label="success of the poison", **look)
         sns.lineplot(y="accuracy", color=CLEAN, label="accuracy", **look)
@@ -115,3 +117,12 @@ def training(histories: Mapping[str, Sequence[float]], limit: float) -> Figure:
         ax.set_yscale("symlog", linthresh=1e-3)
         label(ax, name, "update", "E(data) - E(samples)")
     return figure
+
+
+def survivors(success: Mapping[str, float]) -> Axes:
+    """Success of the poison by case, as horizontal bars."""
+    _, (ax,) = panels(width=6, height=0.9 + 0.32 * len(success))
+    names = list(success)[::-1]
+    ax.barh(names, [success[name] for name in names], color=POISON)
+    ax.set_xlim(0, 1.03)
+    return label(ax, "What survives", "success of the poison", "")
