@@ -66,6 +66,7 @@ def suspects_by_class(counts: Sequence[int], classes: Sequence[str], title: str)
     """How many suspects carry each label."""
     ax = panels(width=5)[1][0]
     ax.bar([str(c) for c in classes], counts, color=CLEAN)
+    ax.yaxis.get_major_locator().set_params(integer=True)
     return label(ax, title, "label", "suspects")
 
 

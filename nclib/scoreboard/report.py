@@ -9,7 +9,7 @@ import pandas as pd
 
 from nclib.plots import scoreboard as draw
 from nclib.poisons.metrics import interval
-from nclib.scoreboard.grids import EARLY, KINDS, SIZES
+from nclib.scoreboard.grids import EARLY, KINDS, POISONS, SIZES
 from nclib.scoreboard.store import RESULTS, ROOT
 
 BEGIN, END = "<!-- scoreboard: written by nclib.scoreboard report -->\n", "<!-- /scoreboard -->"
@@ -54,12 +54,13 @@ def summary(rows: pd.DataFrame, by: list[str] = CELL) -> pd.DataFrame:
 
 
 def matrix(table: pd.DataFrame, dataset: str, metric: str, value: str = "mean") -> pd.DataFrame:
-    """Methods x poisons of one metric; methods in the order of ``KINDS``, cells by rate."""
+    """Methods x poisons of one metric; in the order of ``KINDS`` and ``POISONS``."""
     part = table[(table.dataset == dataset) & (table.metric == metric)].copy()
     part["column"] = [title(p, r) for p, r in zip(part.poison, part.rate, strict=True)]
     wide = part.pivot(index="method", columns="column", values=value)
     wide = wide.reindex([m for m in KINDS if m in wide.index])
-    return wide[list(dict.fromkeys(part.column))]
+    known = [title(poison, rate) for poison, rates in POISONS for rate in rates]
+    return wide[[*(c for c in known if c in wide), *(c for c in wide if c not in known)]]
 
 
 def title(poison: str, rate: float) -> str:
