@@ -91,7 +91,7 @@ def masks(layers: dict, bad: torch.Tensor, labels: torch.Tensor) -> dict[str, to
 
 
 def repaired(cell: dict, train, test, features, victim_model, epochs: int, missing):
-    """Yield each missing method: what it removed, the repaired model or None, its seconds."""
+    """Yield each missing method: what it removed, the repaired model or None."""
     seed, bad, labels = cell["seed"], train.is_poisoned.cpu(), train.labels.cpu()
     full = (cell["attack"], cell["rate"]) in FULL
 
@@ -101,32 +101,30 @@ def repaired(cell: dict, train, test, features, victim_model, epochs: int, missi
         return training.fit(model, kept, **options).model
 
     if missing("none"):
-        yield "none", torch.zeros_like(bad), victim_model(), 0.0
+        yield "none", torch.zeros_like(bad), victim_model()
     if missing("consensus") or (full and missing("random")):
-        start = time.perf_counter()
         found = correction.consensus(train, seed=seed)
-        seconds = time.perf_counter() - start
-        yield "consensus", found.bad, retrain(correction.remove(train, found.bad)), seconds
-        yield "second look only", found.rejected, None, 0.0
+        yield "consensus", found.bad, retrain(correction.remove(train, found.bad))
+        yield "second look only", found.rejected, None
         if full:
             mask = correction.random_removal(labels, found.bad, seed)
-            yield "random", mask, retrain(correction.remove(train, mask)), 0.0
+            yield "random", mask, retrain(correction.remove(train, mask))
     if missing("known rate"):
         for method, mask in masks(features()[EARLY], bad, labels).items():
             cut = full and method in ("rule: mad", "rule: mixture", "oracle")
             cut |= method == "known rate" and bool(bad.any())
-            yield method, mask, retrain(correction.remove(train, mask)) if cut else None, 0.0
+            yield method, mask, retrain(correction.remove(train, mask)) if cut else None
     if not full:
         return
     if cell["attack"] == "flip":
         if missing("relabel"):
-            yield "relabel", None, retrain(correction.relabel(train, features()[EARLY])), 0.0
+            yield "relabel", None, retrain(correction.relabel(train, features()[EARLY]))
         return
     clean = test.subset(data.stratified(test.labels, len(train) // 20, seed))  # 5% clean, from test
     for method, tune in (("fine-tune", correction.fine_tune), ("etf head", correction.etf_head)):
         if missing(method):
             options = {"cache": False, "progress": False, "seed": seed}
-            yield method, None, tune(victim_model(), clean, **options).model, 0.0
+            yield method, None, tune(victim_model(), clean, **options).model
 
 
 def one(cell: dict, scores: Table, corrections: Table) -> None:
@@ -145,7 +143,7 @@ def one(cell: dict, scores: Table, corrections: Table) -> None:
     rows = []
     missing = lambda method: not corrections.has(**cell, method=method)  # noqa: E731
     parts = (lambda: trained()[1], lambda: trained()[0].model)
-    for method, mask, model, seconds in repaired(cell, train, test, *parts, epochs, missing):
+    for method, mask, model in repaired(cell, train, test, *parts, epochs, missing):
         row = cell | {"method": method, "poison": int(bad.sum())}
         if mask is not None:
             row |= {
@@ -154,7 +152,7 @@ def one(cell: dict, scores: Table, corrections: Table) -> None:
             }
         if model is not None:
             row |= correction.outcome(model, test, train)
-        rows.append(row | {"seconds": round(seconds, 1)})
+        rows.append(row)
     corrections.extend(rows)
 
 
