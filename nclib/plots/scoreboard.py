@@ -57,9 +57,8 @@ def points(rows: Sequence[Mapping], parts: Sequence[str]) -> Axes:
     """The points of each case: rows are cases with their true state, columns the parts."""
     values = [[row[part] for part in parts] for row in rows]
     names = [f"seed {row['seed']}: {row['state']}" for row in rows]
-    return heatmap(
-        values, names, parts, title="points per case", x="part", y="case", vmin=0, vmax=1
-    )
+    words = {"title": "points per case", "x": "part", "y": "case"}
+    return heatmap(values, names, parts, **words, vmin=0, vmax=1, ax=panels(width=6)[1][0])
 
 
 def suspects_by_class(counts: Sequence[int], classes: Sequence[str], title: str) -> Axes:
