@@ -1,8 +1,8 @@
 """Purify, train, attack: every defence, every clean-label poison: data/results/purification.csv.
 
 ``make results-purification`` runs MNIST (2,000 images for the victim) and digits (650), both at
-14 x 14 pixels, three seeds, an MLP as the victim and the committed purifiers; about 40 minutes on
-one CPU core. ``make results-purification DATASET=cifar10`` is the paper's setting in small:
+14 x 14 pixels, three seeds, an MLP as the victim and the committed purifiers; about 40 minutes of
+one busy CPU core. ``make results-purification DATASET=cifar10`` is the paper's setting in small:
 ResNet-18 and conv purifiers, trained first on the ImageNet part of CINIC-10, or on a half of
 CIFAR-10 where CINIC-10 is not to be had; it wants a GPU. Finished rows, purifiers and washed
 chunks are kept, so the same command goes on after a kill.
