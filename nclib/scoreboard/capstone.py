@@ -121,10 +121,11 @@ def examine(
     seeds: Iterable[int],
     dataset: str = "digits",
     n_train: int = 650,
+    progress: bool = True,
 ) -> list[dict]:
     """``grade`` of ``investigate(blind)`` on each of ``seeds``, with a progress bar."""
     rows = []
-    for seed in tqdm(list(seeds), desc="cases", unit="case"):
+    for seed in tqdm(list(seeds), desc="cases", unit="case", disable=not progress):
         case = blind(seed, dataset, n_train)
         rows.append(grade(case, investigate(case), dataset, n_train))
     return rows
