@@ -123,7 +123,7 @@ def _without_head(lr: float):
 
 
 def outcome(model: nn.Module, test: ImageSet, poisoned: ImageSet | None = None) -> dict[str, float]:
-    """Accuracy on ``test``; with a trigger in ``poisoned`` also "asr" (``poisons.metrics.success``)."""
+    """Accuracy on ``test``; where ``poisoned`` has a trigger also "asr", ``metrics.success``."""
     found = {"accuracy": training.accuracy(model, test)}
     if getattr(poisoned, "trigger", None) is not None:
         found["asr"] = success(model, poisoned, test)
