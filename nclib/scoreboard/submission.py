@@ -60,7 +60,8 @@ def checked(score: Score) -> Score:
     """``score``, but refusing what is not one finite number per sample with a ``ValueError``."""
 
     def careful(features: Tensor, labels: Tensor) -> Tensor:
-        found = torch.as_tensor(score(features.clone(), labels.clone())).detach().cpu().double()
+        features, labels = features.cpu().clone(), labels.cpu().clone()  # float64 is allowed there
+        found = torch.as_tensor(score(features, labels)).detach().cpu().double()
         if found.shape != labels.shape or not found.isfinite().all():
             got = f"{tuple(found.shape)}" if found.isfinite().all() else "NaN or infinite values"
             raise ValueError(f"score: returned {got}; finite {tuple(labels.shape)} is needed")
