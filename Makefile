@@ -60,8 +60,9 @@ results-%: $(VENV)/.lab ## run an experiment into data/results/ (DATASET=cifar10
 purifiers: $(VENV)/.lab ## train the purifiers of lesson 12 (ARGS=--again: anew)
 	$(PY) -m experiments.purifiers $(ARGS)
 
-bench: $(VENV)/.test ## this package beside its peers
-	@for file in benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
+bench: $(VENV)/.test $(VENV)/.bench ## this package beside its peers, into data/results/bench.csv
+	@for name in attacks detection poisons certify course; do \
+	  OMP_NUM_THREADS=1 $(PY) benchmarks/$$name.py || exit 1; done
 
 site: $(VENV)/.docs ## the readers' site, into build/site-html; checks every link
 	OMP_NUM_THREADS=1 $(PY) tools/website.py
@@ -92,10 +93,12 @@ $(OLDEST)/.done: pyproject.toml $(UV)
 	@touch $@
 
 # The environment. A stamp per extra: nothing is asked of the network while it is up to date.
-EXTRAS := $(addprefix $(VENV)/.,lab test docs grade browser)
+EXTRAS := $(addprefix $(VENV)/.,lab test bench docs grade browser)
 $(EXTRAS): $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
 	@echo "installing the packages ($*); the first time takes a minute or two"
 	@$(UV) pip install --python $(PY) $(if $(PINS),-c $(PINS)) -e ".[lab,$*]"
+	@# torchattacks asks for a requests that is too old for JupyterLab, and works with a new one.
+	@[ $* != test ] || $(UV) pip install -q --python $(PY) --no-deps torchattacks==3.5.1
 	@# nbgrader serves teachers at the command line; its buttons stay out of the students' JupyterLab.
 	@[ ! -e $(VENV)/bin/nbgrader ] || \
 	  $(PY) -m jupyter labextension disable --level=sys_prefix @jupyter/nbgrader >/dev/null 2>&1

@@ -1,34 +1,18 @@
-"""Detection beside its peers: ART, a naive LADIS, and hyppo's MMD where it is installed.
+"""Detection beside ART, a plain layer test, and hyppo's MMD: seconds and verdicts.
 
-``python benchmarks/detection.py`` prints seconds, the ratio, and whether the verdicts agree.
-The features are Gaussian clusters of a trained network's size; nothing is downloaded.
+The features are Gaussian clusters of a trained network's size.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import time
 import warnings
 
 import numpy as np
 import torch
+from pairs import compare, installed
 
 from nclib import detection
 from nclib.detection import two_sample
-
-
-def timed(function, repeats: int = 1):
-    """The result, and the best of ``repeats`` wall times in seconds."""
-    best = np.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        best = min(best, time.perf_counter() - start)
-    return result, best
-
-
-def show(name: str, ours: float, theirs: float, verdict: str) -> None:
-    print(f"{name:34s} {ours:8.3f} s {theirs:9.3f} s {theirs / ours:8.1f}x  {verdict}", flush=True)
 
 
 def poisoned(n: int = 2000, dim: int = 128, classes: int = 10):
@@ -50,38 +34,50 @@ def against_art() -> None:
     from art.defences.detector.poison.clustering_analyzer import ClusteringAnalyzer
     from sklearn.cluster import KMeans
 
-    features, labels, bad = poisoned()
+    features, labels, _ = poisoned()
     parts = [features[labels == c].numpy() for c in range(10)]
 
-    def theirs():
-        flags = np.zeros(len(labels), dtype=bool)
+    def clusters():
+        flags = torch.zeros(len(labels), dtype=torch.bool)
         for c, rows in enumerate(parts):
             reduced = reduce_dimensionality(rows, nb_dims=10, reduce="PCA")
-            clusters = KMeans(2, n_init=10, random_state=0).fit_predict(reduced)
+            found = KMeans(2, n_init=10, random_state=0).fit_predict(reduced)
             try:
-                clean = ClusteringAnalyzer().analyze_by_relative_size([clusters], 0.35)[0]
+                clean = ClusteringAnalyzer().analyze_by_relative_size([found], 0.35)[0]
             except ValueError:  # ART 1.20 stumbles with NumPy 2 where no cluster is small
                 continue
-            flags[(labels == c).numpy()] = np.asarray(clean[0], dtype=float) == 0
+            flags[labels == c] = torch.from_numpy(np.asarray(clean[0], dtype=float) == 0)
         return flags
 
-    flags, slow = timed(theirs)
-    score, fast = timed(lambda: detection.activation_clustering(features, labels))
-    same = float((torch.from_numpy(flags) == (score > 0)).double().mean())
-    show("activation clustering, ART", fast, slow, f"same verdict on {same:.3f} of the samples")
-
-    scores_of = art_spectral.SpectralSignatureDefense.spectral_signature_scores
-    theirs_s, slow = timed(lambda: [np.abs(scores_of(rows)).ravel() for rows in parts], 3)
-    ours, fast = timed(lambda: detection.spectral(features, labels, centred=False), 3)
-    gap = max(
-        np.abs(ours[labels == c].sqrt().numpy() / s - 1).max() for c, s in enumerate(theirs_s)
+    compare(
+        "activation clustering",
+        lambda: detection.activation_clustering(features, labels),
+        clusters,
+        "art",
+        outcome=lambda ours, theirs: (
+            f"same verdict on {((ours > 0) == theirs).double().mean():.3f} of the samples"
+        ),
     )
-    show("spectral signatures, ART", fast, slow, f"largest relative gap {gap:.1e}")
-    centred = detection.auroc(detection.spectral(features, labels)[labels == 0], bad[labels == 0])
-    print(f"{'':34s} (centred, as in the paper: AUROC {centred:.3f} in the poisoned class)")
+
+    def signatures():
+        score = art_spectral.SpectralSignatureDefense.spectral_signature_scores
+        found = torch.empty(len(labels))
+        for c, rows in enumerate(parts):
+            found[labels == c] = torch.from_numpy(np.abs(score(rows)).ravel()).float()
+        return found
+
+    compare(
+        "spectral signatures, not centred",
+        lambda: detection.spectral(features, labels, centred=False),
+        signatures,
+        "art",
+        outcome=lambda ours, theirs: (
+            f"largest relative gap {(ours.sqrt() / theirs - 1).abs().max():.1e}"
+        ),
+    )
 
 
-def naive_ladis(natural, suspect, tests: int, n: int, permutations: int, seed: int = 0):
+def plain_layer_test(natural, suspect, tests: int, n: int, permutations: int, seed: int = 0):
     """The layer test as one writes it first: a kernel per test, a statistic per permutation."""
     rng, p = np.random.default_rng(seed), []
     for _ in range(tests):
@@ -104,27 +100,26 @@ def naive_ladis(natural, suspect, tests: int, n: int, permutations: int, seed: i
     return np.array(p)
 
 
-def against_naive_ladis(tests: int = 10) -> None:
+def against_plain_layer_test(tests: int = 20) -> None:
     draw = torch.Generator().manual_seed(0)
     natural = torch.randn(500, 128, generator=draw)
     for shift in (0.0, 0.1, 0.3):
         suspect = torch.randn(500, 128, generator=draw) + shift
-        theirs, slow = timed(
-            lambda s=suspect: naive_ladis(natural.numpy(), s.numpy(), tests, 100, 200)
+        arrays = natural.numpy(), suspect.numpy()
+        size = {"tests": tests, "n": 100, "permutations": 200}
+        compare(
+            f"layer test, {tests} tests, shift {shift}",
+            lambda s=suspect, size=size: detection.rate_p_values(natural, s, **size),
+            lambda arrays=arrays, size=size: plain_layer_test(*arrays, **size),
+            outcome=lambda ours, theirs: (
+                f"rate {(ours <= 0.05).double().mean():.2f}; plain {(theirs <= 0.05).mean():.2f}"
+            ),
+            rounds=3,
         )
-        ours, fast = timed(
-            lambda s=suspect: detection.rate_p_values(
-                natural, s, tests=100, n=100, permutations=200
-            )
-        )
-        rates = f"rate {(ours <= 0.05).double().mean():.2f}, naive {(theirs <= 0.05).mean():.2f}"
-        show(f"layer test, 100 tests, shift {shift}", fast, slow * 100 / tests, rates)
-    print(f"{'':34s} (naive: {tests} tests timed, scaled to 100)")
 
 
 def against_hyppo() -> None:
-    if importlib.util.find_spec("hyppo") is None:
-        print("hyppo is not installed; its MMD is left out (the extra is called bench)")
+    if not installed("hyppo"):
         return
     from hyppo.ksample import MMD
 
@@ -134,21 +129,19 @@ def against_hyppo() -> None:
         y = torch.randn(100, 32, generator=draw) + shift
         gamma = 1 / two_sample.median_distance(torch.cat([x, y]))
         peer = MMD(compute_kernel="rbf", gamma=gamma)
-        pair = x.double().numpy(), y.double().numpy()
+        arrays = x.double().numpy(), y.double().numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # hyppo asks for 1000 permutations
-            peer.test(*pair, reps=2, auto=False)  # numba compiles at the first call
-            (_, p), slow = timed(lambda: peer.test(*pair, reps=200, auto=False))  # noqa: B023
-        ours, fast = timed(lambda: detection.mmd_test(x, y, permutations=200), 3)  # noqa: B023
-        same = "same verdict" if (ours <= 0.05) == (p <= 0.05) else "verdicts differ"
-        verdict = f"p {ours:.3f}, theirs {p:.3f}: {same}"
-        show(f"MMD, 200 permutations, hyppo, {shift}", fast, slow, verdict)
+            compare(
+                f"MMD, 200 permutations, shift {shift}",
+                lambda x=x, y=y: detection.mmd_test(x, y, permutations=200),
+                lambda peer=peer, arrays=arrays: peer.test(*arrays, reps=200, auto=False)[1],
+                "hyppo",
+                outcome=lambda ours, theirs: f"p {ours:.3f}; peer {theirs:.3f}",
+            )
 
 
 if __name__ == "__main__":
-    print(
-        f"{'':34s} {'ours':>10s} {'theirs':>11s} {'ratio':>9s}  ({torch.get_num_threads()} threads)"
-    )
     against_art()
-    against_naive_ladis()
+    against_plain_layer_test()
     against_hyppo()

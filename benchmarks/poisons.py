@@ -1,65 +1,43 @@
-"""Crafting cost beside ART's, in one run: ``python benchmarks/poisons.py``.
+"""Gradient matching and Bullseye Polytope beside ART: the same victim, poisons, steps, restarts.
 
-Gradient matching and Bullseye Polytope on the same victim network, the same number of poisons,
-steps and restarts. The two sides take turns, so that other load on the machine meets both; the
-ratio is the median over the rounds. Beside the time stands what was reached: the alignment for
-gradient matching; for Bullseye the relative distance of the poisons' mean from the victim in
-feature space (ART 1.20 measures its loss from the bases, not from its target, so its poisons do
-not approach the victim). Needs the test extra.
+Beside the time stands what was reached: the alignment for gradient matching; for Bullseye the
+relative distance of the poisons' mean from the victim in feature space (ART 1.20 measures its loss
+from the bases, not from its target, so its poisons do not approach the victim).
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from art.attacks.poisoning import BullseyePolytopeAttackPyTorch, GradientMatchingAttack
 from art.estimators.classification import PyTorchClassifier
+from pairs import compare
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from nclib import data, device, models, poisons, training
+from nclib import data, models, poisons, training
 from nclib.poisons import collisions
 
 TARGET, EPS, POISONS = 8, 0.3, 13
 
 
-def pair(name: str, ours: Callable, theirs: Callable, reached: Callable, rounds: int) -> float:
-    """Time both sides in turn, swapping who goes first; print a line and return the ratio."""
-    made = {"ours": ours(), "ART": theirs()}  # warm up
-    seconds: dict[str, list[float]] = {"ours": [], "ART": []}
-    for i in range(rounds):
-        for side in ("ours", "ART") if i % 2 else ("ART", "ours"):
-            with device.Timer() as timer:
-                ours() if side == "ours" else theirs()
-            seconds[side].append(timer.seconds)
-    ratio = statistics.median(b / a for a, b in zip(seconds["ours"], seconds["ART"], strict=True))
-    mine, art = (statistics.median(seconds[side]) for side in ("ours", "ART"))
-    found = ", ".join(f"{side} {reached(images):.3f}" for side, images in made.items())
-    print(f"{name}: ours {mine:.2f} s, ART {art:.2f} s, ratio {ratio:.1f}; reached: {found}")
-    return ratio
+def both(reached: Callable[[torch.Tensor], float]) -> Callable[..., str]:
+    return lambda ours, theirs: f"reached {reached(ours):.3f}; peer {reached(theirs):.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--archs", nargs="+", default=["mlp"])
     options = parser.parse_args()
     train, test = data.load("digits", device="cpu")
     victim = test.images[test.labels == 3][:1]
-    for arch in options.archs:
-        model = models.build(arch, train)
-        training.fit(model, train, epochs=10, progress=False)
-        model.zero_grad(set_to_none=True)
-        print(f"{arch}, {options.steps} steps, {options.rounds} rounds, {torch.__version__}")
-        matching(model, train, victim, options)
-        bullseye(model, train, victim, options)
+    model = models.build("mlp", train)
+    training.fit(model, train, epochs=10, progress=False)
+    model.zero_grad(set_to_none=True)
+    matching(model, train, victim, options)
+    bullseye(model, train, victim, options)
 
 
 def wrapped(model: torch.nn.Module, train: data.ImageSet) -> PyTorchClassifier:
@@ -89,7 +67,14 @@ def matching(model, train, victim, options) -> None:
     def reached(found):
         return poisons.alignment(model, found, victim, TARGET)
 
-    pair("gradient matching", ours, theirs, reached, options.rounds)
+    compare(
+        f"gradient matching, {options.steps} steps",
+        ours,
+        theirs,
+        "art",
+        outcome=both(reached),
+        rounds=options.rounds,
+    )
 
 
 def bullseye(model, train, victim, options) -> None:
@@ -114,7 +99,14 @@ def bullseye(model, train, victim, options) -> None:
                 mark.norm()
             )
 
-    pair("Bullseye Polytope", ours, theirs, reached, options.rounds)
+    compare(
+        f"Bullseye Polytope, {options.steps} steps",
+        ours,
+        theirs,
+        "art",
+        outcome=both(reached),
+        rounds=options.rounds,
+    )
 
 
 if __name__ == "__main__":
