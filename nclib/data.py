@@ -17,24 +17,21 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torchvision
-from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
 from torch.nn.functional import interpolate
-from tqdm.auto import tqdm
 
-from nclib import archives
+from nclib import archives, pictures
 from nclib.device import pick
 
+# name: (class in torchvision.datasets, its folder)
 TORCHVISION_SETS = {
-    "mnist": (torchvision.datasets.MNIST, "MNIST"),
-    "fashion_mnist": (torchvision.datasets.FashionMNIST, "FashionMNIST"),
-    "cifar10": (torchvision.datasets.CIFAR10, "cifar-10-batches-py"),
+    "mnist": ("MNIST", "MNIST"),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
 }
 NAMES = ("digits", *TORCHVISION_SETS, *archives.ARCHIVES, "folder:PATH")
-IMAGE_SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
 SILENCE = 60.0  # seconds without a byte after which a download is given up
 
 
@@ -233,8 +230,10 @@ def _digits() -> tuple[ImageSet, ImageSet]:
 
 def _torchvision(name: str, train: bool, root: Path) -> ImageSet:
     """One of torchvision's sets from ``root``; a missing one is downloaded there first."""
-    maker, folder = TORCHVISION_SETS[name]
-    place = root / folder
+    from torchvision import datasets  # slow to load, and the digits do without
+
+    kind, folder = TORCHVISION_SETS[name]
+    maker, place = getattr(datasets, kind), root / folder
     if not place.exists():
         _download(name, maker, root, folder)
     try:
@@ -246,7 +245,8 @@ def _torchvision(name: str, train: bool, root: Path) -> ImageSet:
         ) from error
 
 
-def _as_image_set(raw: torchvision.datasets.VisionDataset, name: str) -> ImageSet:
+def _as_image_set(raw, name: str) -> ImageSet:
+    """What a ``torchvision.datasets`` class read."""
     images, labels = torch.as_tensor(raw.data), torch.as_tensor(raw.targets).long()
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     classes = tuple(c.split(" - ")[0] if name == "mnist" else c for c in raw.classes)
@@ -288,7 +288,7 @@ def _archive(
             index = torch.arange(len(files)) if n is None else stratified(labels, n, seed)
         except ValueError as error:
             raise ValueError(f"{argument} for {name}: {error}") from None
-        images = _images([files[i][0] for i in index], size, name, "RGB")
+        images = pictures.read([files[i][0] for i in index], size, name, "RGB")
         whole.append(ImageSet(images, labels[index], classes, name))
     return tuple(whole)
 
@@ -302,7 +302,7 @@ def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet
     if (path / "train").is_dir() != (path / "test").is_dir():
         raise ValueError(f"folder: {path} has one of train/ and test/; it needs both, or neither")
     if (path / "train").is_dir():
-        train, test = _image_tree(path / "train", size), _image_tree(path / "test", size)
+        train, test = _tree(path / "train", size), _tree(path / "test", size)
         if train.classes != test.classes:
             only = [
                 sorted(set(a.classes) - set(b.classes)) for a, b in ((train, test), (test, train))
@@ -320,64 +320,10 @@ def _folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet
                 f"folder: train/ is {train.shape}, test/ is {test.shape}; pass size=32, say"
             )
         return train, test
-    whole = _image_tree(path, size)
+    whole = _tree(path, size)
     first, rest = _split(whole.labels, round(0.8 * len(whole)), seed)
     return whole.subset(first.sort().values), whole.subset(rest.sort().values)
 
 
-def _image_tree(path: Path, size: int | None) -> ImageSet:
-    """All images below ``path``, one class per folder; grey only where every image is grey."""
-    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and _wanted(p.name)))
-    if len(classes) < 2:
-        raise ValueError(
-            f"folder: {path} holds {len(classes)} class folder(s); at least 2 are needed"
-        )
-    files, labels = [], []
-    for label, name in enumerate(classes):
-        found = sorted(
-            p
-            for p in (path / name).rglob("*")
-            if p.suffix.lower() in IMAGE_SUFFIXES and all(map(_wanted, p.relative_to(path).parts))
-        )
-        if not found:
-            raise ValueError(f"folder: {path / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-        files += found
-        labels += [label] * len(found)
-    images = _images(files, size, "folder")
-    return ImageSet(images, torch.tensor(labels), classes, f"folder:{path.name}")
-
-
-def _images(files: list[Path], size: int | None, name: str, mode: str | None = None) -> Tensor:
-    """Image files as one tensor in [0, 1]; ``mode`` None: grey only where every image is grey."""
-    few = len(files) < 1000  # no bar for a moment's work
-    bar = tqdm(files, desc=f"reading {name}", leave=False, disable=few)
-    pictures = [_picture(file, size, name) for file in bar]
-    mode = mode or ("RGB" if any(p.mode != "L" for p in pictures) else "L")
-    arrays = [np.asarray(p.convert(mode)) for p in pictures]
-    sizes = {a.shape[:2] for a in arrays}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"{name}: images of mixed sizes, among them {sorted(sizes)[:3]}; pass size=32, say"
-        )
-    images = torch.from_numpy(np.stack(arrays)).float().div_(255)
-    return images.unsqueeze(1) if mode == "L" else images.permute(0, 3, 1, 2).contiguous()
-
-
-def _wanted(name: str) -> bool:
-    """False for hidden files and folders, and for what a Mac adds to an archive."""
-    return not name.startswith((".", "__MACOSX"))
-
-
-def _picture(file: Path, size: int | None, name: str) -> Image.Image:
-    """One image file, upright; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
-    try:
-        with Image.open(file) as picture:
-            if picture.mode[0] in "IF":
-                raise ValueError("more than 8 bits a channel; save it with 8")
-            picture = ImageOps.exif_transpose(picture)  # a phone stores how it was held
-            picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except Exception as error:  # Pillow raises whatever the broken file provokes
-        raise ValueError(
-            f"{name}: {file} cannot be read as an image ({error}); mend or remove it"
-        ) from error
-    return picture.resize((size, size), Image.Resampling.BILINEAR) if size else picture
+def _tree(path: Path, size: int | None) -> ImageSet:
+    return ImageSet(*pictures.tree(path, size), f"folder:{path.name}")

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from nclib.data import ImageSet
 
@@ -98,6 +97,8 @@ def resnet18_3x3(channels: int, num_classes: int, normalise: nn.Module | None = 
 
     He et al. 2016 (arXiv 1512.03385), section 4.2 for the stem.
     """
+    from torchvision.models import resnet18  # slow to load, and the small networks do without
+
     net = resnet18(num_classes=num_classes)
     stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     net.conv1 = nn.Sequential(normalise or nn.Identity(), stem)

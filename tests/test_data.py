@@ -8,6 +8,8 @@ import pickle
 import socket
 import stat
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 from functools import partial
@@ -19,7 +21,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from nclib import data
+from nclib import data, pictures
 from nclib.data import ImageSet
 
 REAL = os.environ.get("NCLIB_DATA", "")
@@ -117,7 +119,7 @@ def cifar_tree(root, monkeypatch):
         "meta": {"filename": meta[0], "key": "label_names", "md5": meta[1]},
     }
     maker = type("CIFAR10", (datasets.CIFAR10,), lists)
-    monkeypatch.setitem(data.TORCHVISION_SETS, "cifar10", (maker, place.name))
+    monkeypatch.setattr(datasets, "CIFAR10", maker)
     return place
 
 
@@ -462,7 +464,7 @@ def server(monkeypatch):
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in archives.items()]
     mirrors = [f"http://127.0.0.1:{host.server_port}/{part}/" for part in "ab"]
     maker = type("MNIST", (datasets.MNIST,), {"mirrors": mirrors, "resources": resources})
-    monkeypatch.setitem(data.TORCHVISION_SETS, "mnist", (maker, "MNIST"))
+    monkeypatch.setattr(datasets, "MNIST", maker)
     yield handler
     handler.release.set()
     host.shutdown()
@@ -484,8 +486,7 @@ def test_a_download_lands_whole_shows_progress_and_happens_once(tmp_path, server
 
 
 def test_a_second_mirror_is_tried(tmp_path, server):
-    maker, _ = data.TORCHVISION_SETS["mnist"]
-    maker.mirrors[0] = "http://127.0.0.1:9/"  # the discard port: refused
+    datasets.MNIST.mirrors[0] = "http://127.0.0.1:9/"  # the discard port: refused
     assert len(data.load("mnist", root=tmp_path)[0]) == 40
 
 
@@ -535,21 +536,21 @@ def test_ctrl_c_in_a_download_leaves_nothing(tmp_path, monkeypatch, stop):
         (Path(root) / "MNIST" / "raw" / IMAGES).write_bytes(FILES[IMAGES][:500])
         raise stop
 
-    monkeypatch.setitem(data.TORCHVISION_SETS, "mnist", (maker, "MNIST"))
+    monkeypatch.setattr(datasets, "MNIST", maker)
     with pytest.raises(stop):
         data.load("mnist", root=tmp_path)
     assert not listing(tmp_path) and socket.getdefaulttimeout() is None
 
 
 def test_a_set_that_another_process_brought_meanwhile_is_kept(tmp_path, server, monkeypatch):
-    maker, _ = data.TORCHVISION_SETS["mnist"]
+    maker = datasets.MNIST
 
     def slow(root, *, train, download):
         if download:
             idx_tree(tmp_path, **{IMAGES: idx(np.zeros((40, 28, 28)))})
         return maker(root, train=train, download=download)
 
-    monkeypatch.setitem(data.TORCHVISION_SETS, "mnist", (slow, "MNIST"))
+    monkeypatch.setattr(datasets, "MNIST", slow)
     assert data.load("mnist", root=tmp_path)[0].images.max() == 0
     assert os.listdir(tmp_path) == ["MNIST"]
 
@@ -788,3 +789,18 @@ def test_the_cifar_sample_is_read_as_a_folder(cifar_sample):
     assert torch.bincount(train.labels).tolist() == [1000] * 10
     known = torch.tensor([0.4914, 0.4822, 0.4465])  # the published channel means of CIFAR-10
     assert (train.images.mean((0, 2, 3)) - known).abs().max() < 0.01
+
+
+# What is loaded, and what is taken for an image.
+
+
+def test_the_digits_and_the_small_networks_do_not_load_torchvision():
+    """It takes as long to load as torch itself, and each lesson would pay."""
+    code = "import sys, nclib.lesson, nclib.data, nclib.models, nclib.training, nclib.correction"
+    code += "; nclib.data.load('digits'); print('torchvision' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", done.stdout
+
+
+def test_the_suffixes_of_images_are_those_of_torchvisions_image_folder():
+    assert set(pictures.SUFFIXES) == set(datasets.folder.IMG_EXTENSIONS)

@@ -1,0 +1,78 @@
+"""Image files on the disk as tensors: a list of files, or a tree with a folder per class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm.auto import tqdm
+
+# what torchvision's ImageFolder takes for an image
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def tree(path: Path, size: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """All images below ``path``, one class per folder: images ``[N, C, H, W]``, labels, classes.
+
+    Raises ``ValueError`` for fewer than two folders, an empty one, and whatever ``read`` refuses.
+    """
+    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and _wanted(p.name)))
+    if len(classes) < 2:
+        raise ValueError(
+            f"folder: {path} holds {len(classes)} class folder(s); at least 2 are needed"
+        )
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(
+            p
+            for p in (path / name).rglob("*")
+            if p.suffix.lower() in SUFFIXES and all(map(_wanted, p.relative_to(path).parts))
+        )
+        if not found:
+            raise ValueError(f"folder: {path / name} holds no image ({', '.join(SUFFIXES)})")
+        files += found
+        labels += [label] * len(found)
+    return read(files, size, "folder"), torch.tensor(labels), classes
+
+
+def read(files: list[Path], size: int | None, name: str, mode: str | None = None) -> Tensor:
+    """Image files as float32 ``[N, C, H, W]`` in [0, 1], of ``size`` x ``size`` pixels if given.
+
+    ``mode`` is "L" or "RGB"; None: grey only where every image is grey. ``name`` is what an error
+    speaks of. Raises ``ValueError`` for a file that is no image, and for images of mixed sizes.
+    """
+    few = len(files) < 1000  # no bar for a moment's work
+    bar = tqdm(files, desc=f"reading {name}", leave=False, disable=few)
+    pictures = [_picture(file, size, name) for file in bar]
+    mode = mode or ("RGB" if any(p.mode != "L" for p in pictures) else "L")
+    arrays = [np.asarray(p.convert(mode)) for p in pictures]
+    sizes = {a.shape[:2] for a in arrays}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{name}: images of mixed sizes, among them {sorted(sizes)[:3]}; pass size=32, say"
+        )
+    images = torch.from_numpy(np.stack(arrays)).float().div_(255)
+    return images.unsqueeze(1) if mode == "L" else images.permute(0, 3, 1, 2).contiguous()
+
+
+def _wanted(name: str) -> bool:
+    """False for hidden files and folders, and for what a Mac adds to an archive."""
+    return not name.startswith((".", "__MACOSX"))
+
+
+def _picture(file: Path, size: int | None, name: str) -> Image.Image:
+    """One image file, upright; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
+    try:
+        with Image.open(file) as picture:
+            if picture.mode[0] in "IF":
+                raise ValueError("more than 8 bits a channel; save it with 8")
+            picture = ImageOps.exif_transpose(picture)  # a phone stores how it was held
+            picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    except Exception as error:  # Pillow raises whatever the broken file provokes
+        raise ValueError(
+            f"{name}: {file} cannot be read as an image ({error}); mend or remove it"
+        ) from error
+    return picture.resize((size, size), Image.Resampling.BILINEAR) if size else picture
