@@ -71,6 +71,11 @@ WRONG = [
         ),
         "a scalar",
     ),
+    (
+        "08.adversarial_loss",
+        lambda m, x, y, e, steps=3: cross_entropy(m(hostile(m, x, y, e, 1)), y),
+        "pass steps on",
+    ),
     ("08.adversarial_loss", downhill, "uphill"),
     (
         "08.adversarial_loss",
@@ -112,7 +117,7 @@ WRONG = [
     ),
     ("08.trades_loss", lambda c, h, y, beta: beta * divergence(c, h), "missing"),
     ("08.clean_accuracy", "rises", "harder"),
-    ("08.clean_accuracy", "stays", "slowly"),
+    ("08.clean_accuracy", "stays", "at first"),
     ("08.what_rises", "PGD accuracy", "lost"),
     ("08.what_rises", "neither", "which images"),
     ("08.nc1_with_eps", "falls", "attacked"),

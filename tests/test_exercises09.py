@@ -63,6 +63,7 @@ WRONG = [
     ("09.margin_pgd", climb(margin, clip=False), "leaves"),
     ("09.margin_pgd", climb(margin, budget=2.0), "is allowed"),
     ("09.margin_pgd", climb(margin, steps_taken=5), "all steps"),
+    ("09.margin_pgd", climb(margin, factor=20, steps_taken=1), "asked 1 times"),
     ("09.margin_pgd", in_place, "changes its input"),
     ("09.margin_pgd", lambda model, x, y, eps, steps=20: x[0], "shape"),
     ("09.with_temperature", "stays", "believe"),

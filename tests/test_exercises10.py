@@ -50,7 +50,7 @@ def mean_of_classes(before, squeezed):
         ("10.straight_through", lambda squeeze, images: squeeze(images).detach(), "no gradient"),
         ("10.wall", 1 / 3, "too high"),
         ("10.wall", 1 / 14, "too low"),
-        ("10.trigger", "both go", "white patch"),
+        ("10.trigger", "both go", "full ink"),
         ("10.trigger", "both stay", "middle grey"),
         ("10.trigger", "the patch goes, the blend stays", "far from"),
     ],

@@ -21,6 +21,18 @@ def never_clean(bad, labels):
     return found if found[0] else (True, None, bad)
 
 
+def no_majority(bad, labels):
+    counts = labels[bad].bincount(minlength=10)
+    if counts.max() > 0.02 * len(labels):
+        return True, int(counts.argmax()), bad & (labels == counts.argmax())
+    return lesson13._conclude(bad, labels)
+
+
+def early(bad, labels):
+    found = lesson13._conclude(bad, labels)
+    return (True, None, bad) if bad.double().mean() > 0.02 and not found[0] else found
+
+
 def all_suspects(bad, labels):
     return (*lesson13._conclude(bad, labels)[:2], bad)
 
@@ -53,7 +65,9 @@ def nearest_neighbour(support, labels, query):
         ("13.points", forgot_the_clean_set, "clean set"),
         ("13.points", lambda s, b: 1.0, "no suspects"),
         ("13.conclude", always_a_target, "spread over the classes: the target should be None"),
-        ("13.conclude", never_clean, "15 of 1000"),
+        ("13.conclude", never_clean, "6% of the set"),
+        ("13.conclude", no_majority, "three tenths"),
+        ("13.conclude", early, "6% of the set"),
         ("13.conclude", all_suspects, "suspects are expected"),
         ("13.conclude", no_size, "8 of 1000"),
         ("13.conclude", lambda bad, y: (True, 3), "poisoned, target, suspects"),

@@ -118,8 +118,10 @@ class _Saturated(nn.Module):
         super().__init__()
         draw = torch.Generator().manual_seed(0)
         self.weight = nn.Parameter(torch.randn(3, 9, generator=draw))
+        self.passes = 0
 
     def forward(self, images):
+        self.passes += 1
         return 1000 * images.flatten(1) @ self.weight.T
 
 
@@ -139,7 +141,9 @@ def _(answer):
         labels = net(images).argmax(1)
         before = attacks.margin(net(images), labels)
         kept = images.clone()
+    net.passes = 0
     found = torch.as_tensor(answer(net, images, labels, eps)).detach()
+    passes = net.passes
     expect(torch.equal(images, kept), "your function changes its input; work on a copy")
     shapes = f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected"
     expect(found.shape == images.shape, shapes)
@@ -157,6 +161,7 @@ def _(answer):
     expect(bool((after >= before).float().mean() > 0.9), "the margin falls: climb it")
     gap = float(((best - after) / before.abs().clamp_min(1)).mean())
     expect(gap < 0.1, "the margin could be much higher: take all steps, along the sign")
+    expect(passes >= 20, f"the network is asked {passes} times; 20 steps need a gradient each")
 
 
 number(

@@ -44,7 +44,7 @@ number(
     hints=(
         "Two bits leave four levels. Which are they?",
         "The levels are 0, 1/3, 2/3 and 1. A pixel goes to the nearest one.",
-        "A black pixel leaves 0 when it is nearer to 1/3: halfway.",
+        "An empty pixel leaves 0 when it is nearer to 1/3: halfway.",
     ),
 )
 
@@ -112,10 +112,10 @@ choice(
     ("both go", "both stay", "the blend goes, the patch stays", "the patch goes, the blend stays"),
     hints=(
         "One bit keeps what is far from the middle grey. Which trigger is?",
-        "A patch is white on black. The blend moves a pixel by a tenth of the grey scale at most.",
+        "A patch is full ink on empty ground. The blend moves a pixel by a tenth of the scale at most.",
     ),
     why={
-        "both go": "a white patch on a black ground is white after one bit, too",
+        "both go": "a patch of full ink on empty ground is full ink after one bit, too",
         "both stay": "most pixels that a weak blend moves do not cross the middle grey",
         "the patch goes, the blend stays": "which of the two is far from the middle grey?",
     },

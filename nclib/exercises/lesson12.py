@@ -99,8 +99,8 @@ number(
 
 choice(
     "12.survives",
-    "a patch of 9 white pixels",
-    ("noise of 8/255 on every pixel", "a patch of 9 white pixels", "neither"),
+    "a patch of 9 pixels of full ink",
+    ("noise of 8/255 on every pixel", "a patch of 9 pixels of full ink", "neither"),
     why={
         "noise of 8/255 on every pixel": "the noise of the purifier has a standard deviation "
         "several times as large, and the model then removes both",

@@ -70,11 +70,13 @@ def _(answer):
 def _(answer):
     labels = torch.arange(1000) % 10
     aimed = _mask(1000, (labels == 3).nonzero().flatten()[:40], torch.arange(100, 112))
-    spread, few = _mask(1000, torch.arange(200)), _mask(1000, torch.arange(15))
+    spread, few = _mask(1000, torch.arange(300)), _mask(1000, torch.arange(15))
+    some = _mask(1000, torch.arange(60))
     handful = _mask(1000, (labels == 3).nonzero().flatten()[:8])
     cases = {
         "40 of 50 suspects in class 3": (aimed, True, 3, aimed & (labels == 3)),
-        "a fifth of the set, spread over the classes": (spread, True, None, spread),
+        "three tenths of the set, spread over the classes": (spread, True, None, spread),
+        "6% of the set, spread over the classes": (some, False, None, _mask(1000)),
         "15 of 1000, spread over the classes": (few, False, None, _mask(1000)),
         "8 of 1000, all in class 3": (handful, False, None, _mask(1000)),
     }
