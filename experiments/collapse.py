@@ -10,10 +10,8 @@ import argparse
 
 import torch
 
-from experiments.table import Table
+from experiments.table import Table, facts
 from nclib import activations, data, device, geometry, models, training
-
-THREADS = torch.get_num_threads()
 
 # data set: training images (None is all), epochs
 SMALL = {"digits": (None, 40), "mnist": (10_000, 20)}
@@ -42,7 +40,7 @@ def published(table: Table) -> None:
 
 
 def measured(
-    dataset: str, arch: str, n_train: int | None, epochs: int, seed: int, dev: str
+    dataset: str, arch: str, n_train: int | None, epochs: int, seed: int, dev: torch.device
 ) -> dict:
     """Train one network and measure its training and test features."""
     train, test = data.load(dataset, n_train=n_train, device=dev)
@@ -62,8 +60,7 @@ def measured(
         "w_etf_error": rows.etf_error,
         "test_nc1": geometry.measure(features["test"], test.labels).nc1,
         "seconds": round(run.seconds, 1),
-        "device": torch.cuda.get_device_name() if dev == "cuda" else f"{dev}, {THREADS} threads",
-        "torch": torch.__version__.split("+")[0],
+        **facts(dev),
     }
 
 
@@ -72,11 +69,11 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=list(SMALL))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    dev = str(device.pick())
+    dev = device.pick()
     table = Table("collapse", ("source", "dataset", "arch", "epochs", "seed"))
     published(table)
     jobs = [(d, "cnn", *SMALL[d]) for d in options.datasets if d in SMALL]
-    if dev == "cuda":
+    if dev.type == "cuda":
         jobs += [(d, "resnet18", *size) for d, size in LARGE.items()]
     for dataset, arch, n_train, epochs in jobs:
         for seed in options.seeds:

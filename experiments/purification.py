@@ -16,16 +16,17 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
+from experiments.poisons import aims
 from experiments.purification_settings import SETTINGS, Setting, purifiers, tiny, victims_share
 from experiments.table import RESULTS, Table
 from nclib import cache, data, device, models, poisons, training
 from nclib.activations import PENULTIMATE, features
 from nclib.data import ImageSet
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import rivals
+from nclib.defenses.purification import baselines
 from nclib.defenses.squeezing import jpeg
 from nclib.poisons import PoisonedSet, metrics
 
@@ -99,15 +100,6 @@ def bullseye(s: Setting, train: ImageSet, test: ImageSet, seed: int) -> Attack:
     return made, lambda part, *_: poisons.retrain_head(backbone, part), clean
 
 
-def aims(model: nn.Module, test: ImageSet, count: int, seed: int) -> Iterator[tuple[Tensor, int]]:
-    """``count`` test images that the clean model gets right, each with another class to aim at."""
-    draw = torch.Generator().manual_seed(seed)
-    right = (training.predict(model, test.images).argmax(1) == test.labels).nonzero()[:, 0].cpu()
-    for place in right[torch.randperm(len(right), generator=draw)[:count]]:
-        step = int(torch.randint(1, test.num_classes, (1,), generator=draw))
-        yield test.images[place : place + 1], int(test.labels[place] + step) % test.num_classes
-
-
 def washers(
     s: Setting, energy, diffusion, curve: bool
 ) -> Iterator[tuple[str, int | str, Callable]]:
@@ -129,21 +121,20 @@ def washers(
 
 def friendly(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, ImageSet]:
     """Friendly noise found on a network of the poisoned set, then training on it with noise."""
-    images = rivals.friendly_noise(bad.images, learn(bad, seed), seed=seed, progress=False)
+    images = baselines.friendly_noise(bad.images, learn(bad, seed), seed=seed, progress=False)
     part = replace(bad, images=images)
-    return learn(part, seed, rivals.random_noise()), part
+    return learn(part, seed, baselines.random_noise()), part
 
 
 def epic(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, ImageSet]:
-    """Train, drop the isolated samples, three times, and train on what is left."""
+    """Train, drop the isolated samples, three times, and train on what is left.
+
+    Every round trains a new network for as long as the victim's. ``baselines.epic`` is the other
+    variant: it goes on with one network. The committed rows are of this one.
+    """
     part = bad
     for _ in range(3):
-        alone = rivals.isolated(rivals.loss_gradients(learn(part, seed), part), part.labels)
-        keep = ~alone
-        for c in part.labels.unique():  # a class never loses its last two samples
-            if (keep & (part.labels == c)).sum() < 2:
-                keep |= part.labels == c
-        part = part.subset(keep)
+        part = part.subset(~baselines.to_drop(learn(part, seed), part))
     return learn(part, seed), part
 
 

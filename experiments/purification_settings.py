@@ -9,7 +9,7 @@ import torch
 from nclib import cache, data
 from nclib.data import ImageSet
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import ready, store
+from nclib.defenses.purification import pretrained, store
 
 OTHER = "cinic10_imagenet"  # what the paper's purifiers for CIFAR-10 are trained on
 
@@ -111,7 +111,7 @@ def purifiers(
     shape, made = tuple(images.shape[1:]), {"data": source, "seed": 0}
     key = cache.fingerprint(images[:64], s.energy, s.diffusion, s.widths, s.width)
     folder = cache.cache_root() / "purifiers"
-    files = [folder / f"{name}-{kind}-{key}.safetensors" for kind in ready.KINDS]
+    files = [folder / f"{name}-{kind}-{key}.safetensors" for kind in pretrained.KINDS]
     if files[0].exists():
         energy = store.load(files[0], dev)[0]
     else:
@@ -137,7 +137,7 @@ def _other(name: str, s: Setting, dev: torch.device) -> tuple[str, torch.Tensor]
     except (FileNotFoundError, ValueError) as error:
         print(f"{OTHER} is not to be had ({error}): the purifiers get a half of {name}")
     train, _ = data.load(name, size=s.size, device=dev)
-    return f"other half of {name}", ready.halves(train)[0].images
+    return f"other half of {name}", pretrained.halves(train)[0].images
 
 
 def victims_share(
@@ -146,7 +146,7 @@ def victims_share(
     """The victim's training set, disjoint from the purifiers' images, and the test set."""
     train, test = data.load(name, n_test=s.n_test, size=s.size, device=dev)
     if source != OTHER:
-        train = ready.halves(train)[1]
+        train = pretrained.halves(train)[1]
     if s.images is not None:
         train = train.subset(data.stratified(train.labels, s.images, seed))
     return train, test

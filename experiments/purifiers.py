@@ -12,16 +12,17 @@ import sys
 from pathlib import Path
 
 from nclib import data, device
-from nclib.defenses.purification import ready, store
+from nclib.defenses.purification import pretrained, store
 
 LIMIT = 500_000  # bytes per file
 
 
 def made(name: str, count: int, seed: int, options: dict) -> dict[str, object]:
     """What a file says about itself."""
+    side = pretrained.SIZE
     return {
         "command": f"make purifiers, or: python -m experiments.purifiers --datasets {name} --again",
-        "data": f"{name}, {ready.SIZE} x {ready.SIZE} pixels, first half of the training set",
+        "data": f"{name}, {side} x {side} pixels, first half of the training set",
         "images": count,
         "seed": seed,
         **options,
@@ -30,22 +31,26 @@ def made(name: str, count: int, seed: int, options: dict) -> dict[str, object]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", nargs="+", default=list(ready.NAMES), choices=ready.NAMES)
+    parser.add_argument(
+        "--datasets", nargs="+", default=list(pretrained.NAMES), choices=pretrained.NAMES
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="train what is there already")
-    parser.add_argument("--folder", type=Path, default=ready.WEIGHTS)
+    parser.add_argument("--folder", type=Path, default=pretrained.WEIGHTS)
     parser.add_argument("--updates", type=int, help="fewer, to try it out")
     options = parser.parse_args(argv)
     few = {"updates": options.updates} if options.updates else {}
     for name in options.datasets:
-        files = {kind: options.folder / f"{name}-{kind}.safetensors" for kind in ready.KINDS}
+        files = {kind: options.folder / f"{name}-{kind}.safetensors" for kind in pretrained.KINDS}
         if all(file.exists() for file in files.values()) and not options.again:
             print(f"{name}: kept; --again trains it anew")
             continue
-        train, _ = data.load(name, size=ready.SIZE, device=device.pick())
-        images = ready.halves(train)[0].images
-        plans = [plan | few for plan in ready.OPTIONS[name]]
-        run, wash = ready.train_mlps(images, energy=plans[0], diffusion=plans[1], seed=options.seed)
+        train, _ = data.load(name, size=pretrained.SIZE, device=device.pick())
+        images = pretrained.halves(train)[0].images
+        plans = [plan | few for plan in pretrained.OPTIONS[name]]
+        run, wash = pretrained.train_mlps(
+            images, energy=plans[0], diffusion=plans[1], seed=options.seed
+        )
         if run.diverged:
             print(f"{name}: the energy diverged at update {run.diverged}; nothing is written")
             return 1

@@ -15,13 +15,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from experiments.table import Table
+from experiments.table import Table, facts
 from nclib import attacks, data, device, models, training
 from nclib.data import ImageSet
 from nclib.defenses import adversarial_training as hardened
 from nclib.defenses.distillation import distil
 
-THREADS = torch.get_num_threads()
 KEY = ("dataset", "arch", "defence", "attack", "norm", "eps", "seed")
 DISTILLED = "distillation, T = 100"
 
@@ -96,7 +95,7 @@ def measured(job: Job, model: nn.Module, test: ImageSet) -> list[dict]:
     return rows + [dict(row, norm="L2") for row in table.to_dict("records")]
 
 
-def run(job: Job, seed: int, table: Table, dev: str) -> None:
+def run(job: Job, seed: int, table: Table, dev: torch.device) -> None:
     """All rows of one job and seed that the table does not have yet."""
     train, test = data.load(job.dataset, n_train=job.n_train, n_test=job.n_test, device=dev)
     for defence in job.defences:
@@ -106,18 +105,15 @@ def run(job: Job, seed: int, table: Table, dev: str) -> None:
             continue
         print(f"{job.dataset} {job.arch}, {defence}, seed {seed} on {dev}", flush=True)
         model = defended(job, defence, train, seed)
-        facts = {
+        about = {
             "n_train": job.n_train or "all",
             "n_test": len(test),
             "trained_eps": job.eps if defence in ALL[1:5] else "",
-            "device": torch.cuda.get_device_name()
-            if dev == "cuda"
-            else f"{dev}, {THREADS} threads",
-            "torch": torch.__version__.split("+")[0],
+            **facts(dev),
         }
         for row in measured(job, model, test):
             row["eps"] = round(row["eps"], 6)
-            table.add({name: (key | row)[name] for name in (*KEY, "accuracy")} | facts)
+            table.add({name: (key | row)[name] for name in (*KEY, "accuracy")} | about)
 
 
 def main() -> None:
@@ -125,9 +121,9 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["digits", "mnist", "cifar10"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    dev = str(device.pick())
+    dev = device.pick()
     table = Table("robustness", KEY)
-    for job in SMALL if dev != "cuda" else [*SMALL[:3], *LARGE]:
+    for job in SMALL if dev.type != "cuda" else [*SMALL[:3], *LARGE]:
         for seed in options.seeds if job.dataset in options.datasets else ():
             run(job, seed, table, dev)
     print(f"wrote {table.path}")

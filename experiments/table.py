@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 
 
@@ -46,3 +48,13 @@ class Table:
             writer.writeheader()
             writer.writerows(self.rows)
         os.replace(draft, self.path)
+
+
+def facts(device: torch.device) -> dict[str, str]:
+    """The columns "device" and "torch": where a row was measured, and with which version."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        count = torch.get_num_threads()
+        name = f"{device}, {count} thread{'s' if count > 1 else ''}"
+    return {"device": name, "torch": torch.__version__.split("+")[0]}

@@ -339,6 +339,15 @@ def test_transfer_never_asks_the_model(golden):
     assert share(golden.model, attacked, golden.y) < 0.7
 
 
+@pytest.mark.parametrize(
+    "surrogate, came",
+    [([], "nothing"), (fgsm, "function"), ([nn.Identity(), fgsm], "Identity, fu")],
+)
+def test_transfer_needs_a_surrogate(golden, surrogate, came):
+    with pytest.raises(ValueError, match=f"^surrogate: got {came}"):
+        transfer(golden.model, golden.x[:4], golden.y[:4], 0.3, surrogate=surrogate)
+
+
 # The table and the checklist.
 
 
@@ -557,6 +566,23 @@ def test_bad_options_of_cw_are_refused(golden, options):
 def test_bad_models_are_refused(golden, model, message):
     with pytest.raises(ValueError, match=message):
         fgsm(model, golden.x[:4], golden.y[:4], EPS)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_is_not_blamed_on_the_images(golden, error):
+    class Hungry(nn.Module):
+        def forward(self, images):
+            raise error
+
+    with pytest.raises(type(error), match="memory"):
+        fgsm(Hungry(), golden.x[:4], golden.y[:4], EPS)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "square"])

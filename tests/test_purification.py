@@ -1,4 +1,4 @@
-"""Purification: the dynamics against closed forms, the washing of a whole set, the rivals."""
+"""Purification: the dynamics against closed forms, the washing of a whole set, the baselines."""
 
 import math
 
@@ -8,8 +8,8 @@ from torch import nn
 
 from nclib import cache, data
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import combine, diffusion, rivals
-from nclib.defenses.purification.noise import BLOCK, block_generators, inside, normal, outside
+from nclib.defenses.purification import baselines, combine, diffusion
+from nclib.defenses.purification.noise import BLOCK, block_generators, normal, to_signed, to_unit
 from nclib.models import build
 
 
@@ -46,11 +46,11 @@ class GaussianNoise(nn.Module):
         self.variance, self.model = variance, None
 
     def forward(self, x, t):
-        left = kept_at(t)[:, None, None, None]
+        left = alpha_bar_at(t)[:, None, None, None]
         return (1 - left).sqrt() / (left * self.variance + 1 - left) * x
 
 
-def kept_at(t):
+def alpha_bar_at(t):
     """alpha_bar by its definition, independent of the package."""
     return TABLE[torch.as_tensor(t)]
 
@@ -79,7 +79,7 @@ def test_langevin_reaches_the_stationary_variance(k, eps, temperature):
 
 
 def test_one_langevin_step_is_the_formula():
-    x = inside(pictures(4))
+    x = to_signed(pictures(4))
     step = pure.langevin(
         x, lambda x: x.pow(3).flatten(1).sum(1), 1, generator=generator(5), eps=0.1, temperature=2.0
     )
@@ -183,12 +183,14 @@ def test_training_refuses_bad_numbers(wrong):
 
 def test_the_forward_marginals_are_right():
     model = pure.Diffusion(nn.Identity(), t_max=1000)
-    assert torch.allclose(model.kept[[1, 75, 250, 1000]], kept_at([1, 75, 250, 1000]), rtol=1e-3)
-    assert abs(math.sqrt(1 - model.kept[75]) - 0.25) < 0.005  # the noise at the paper's t
+    assert torch.allclose(
+        model.alpha_bar[[1, 75, 250, 1000]], alpha_bar_at([1, 75, 250, 1000]), rtol=1e-3
+    )
+    assert abs(math.sqrt(1 - model.alpha_bar[75]) - 0.25) < 0.005  # the noise at the paper's t
     x = torch.full((40_000, 1, 1, 1), 0.7)
     for t in (1, 75, 250):
         out = diffusion.noised(x, model, t, torch.randn(x.shape, generator=generator(t)))
-        left = float(kept_at([t]))
+        left = float(alpha_bar_at([t]))
         assert abs(float(out.mean()) - 0.7 * math.sqrt(left)) < 5 * math.sqrt((1 - left) / 40_000)
         assert abs(float(out.var()) / (1 - left) - 1) < 0.05
     assert torch.equal(diffusion.noised(x, model, 0, torch.randn(x.shape)), x)
@@ -198,7 +200,7 @@ def test_times_differ_within_a_batch():
     model = pure.Diffusion(nn.Identity())
     x, noise = torch.ones(3, 1, 2, 2), torch.zeros(3, 1, 2, 2)
     out = diffusion.noised(x, model, torch.tensor([0, 10, 200]), noise)
-    assert torch.allclose(out[:, 0, 0, 0], kept_at([0, 10, 200]).sqrt(), rtol=1e-4)
+    assert torch.allclose(out[:, 0, 0, 0], alpha_bar_at([0, 10, 200]).sqrt(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("variance", [0.04, 1.0])
@@ -298,7 +300,7 @@ def test_no_strength_is_the_identity():
     ]
     for out in outs:
         assert torch.equal(out, images) and out.data_ptr() != images.data_ptr()
-    assert torch.allclose(outside(inside(images)), images, atol=1e-6)
+    assert torch.allclose(to_unit(to_signed(images)), images, atol=1e-6)
 
 
 def test_the_combinations_are_made_of_their_parts():
@@ -475,17 +477,35 @@ def test_files_that_are_no_purifiers_are_refused(tmp_path):
         pure.save(pure.Diffusion(nn.Identity()), tmp_path / "x.safetensors")
 
 
-# The rivals.
+def test_a_good_file_outlives_a_save_that_fails(tmp_path, monkeypatch):
+    path, seen = tmp_path / "x.safetensors", []
+    pure.save(ENERGY, path, seed=1)
+    before = path.read_bytes()
+
+    def full(*_):
+        seen.append(path.read_bytes() == before)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(cache, "save_file", full)
+    with (
+        pytest.warns(UserWarning, match="no space"),
+        pytest.raises(OSError, match="^path: .*x.safe"),
+    ):
+        pure.save(ENERGY, path, seed=2)
+    assert seen == [True] and path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+# The baselines.
 
 
 def test_friendly_noise_is_large_and_leaves_the_answers_alone():
     train = data.load("digits", n_train=100)[0]
     model = build("mlp", train, widths=(16,), batchnorm=False)
     before = [p.clone() for p in model.parameters()]
-    friendly = rivals.friendly_noise(train.images, model, eps=0.3, weight=0.1, **QUIET)
-    again = rivals.friendly_noise(train.images, model, eps=0.3, weight=0.1, chunk=30, **QUIET)
+    friendly = baselines.friendly_noise(train.images, model, eps=0.3, weight=0.1, **QUIET)
+    again = baselines.friendly_noise(train.images, model, eps=0.3, weight=0.1, chunk=30, **QUIET)
     assert torch.allclose(friendly, again, atol=1e-5)
-    random = rivals.friendly_noise(train.images, model, eps=0.3, steps=0, **QUIET)
+    random = baselines.friendly_noise(train.images, model, eps=0.3, steps=0, **QUIET)
     assert (friendly - train.images).abs().max() <= 0.3 + 1e-6
     assert friendly.min() >= 0 and friendly.max() <= 1
 
@@ -499,38 +519,55 @@ def test_friendly_noise_is_large_and_leaves_the_answers_alone():
     assert moved(friendly) < 0.7 * moved(random) and size(friendly) > 0.9 * size(random)
     assert all(map(torch.equal, before, model.parameters())) and model.training
     with pytest.raises(ValueError, match="^eps, weight"):
-        rivals.friendly_noise(train.images, model, eps=2)
+        baselines.friendly_noise(train.images, model, eps=2)
 
 
 def test_random_noise_is_fresh_and_bounded():
-    images, augment, draw = pictures(10), rivals.random_noise(0.1), generator()
+    images, augment, draw = pictures(10), baselines.random_noise(0.1), generator()
     first, second = augment(images, draw), augment(images, draw)
     assert not torch.equal(first, second) and (first - images).abs().max() <= 0.1 + 1e-6
     assert first.min() >= 0 and first.max() <= 1
     with pytest.raises(ValueError, match="^amount: got 2"):
-        rivals.random_noise(2)
+        baselines.random_noise(2)
 
 
 def test_isolated_finds_the_loners_of_each_class():
     crowd = 0.01 * torch.randn(40, 3, generator=generator())
     crowd[7], crowd[31] = torch.tensor([5.0, 0, 0]), torch.tensor([0, 5.0, 0])
     labels = torch.arange(40) // 20
-    alone = rivals.isolated(crowd, labels, share=0.15)
+    alone = baselines.isolated(crowd, labels, share=0.15)
     assert alone[7] and alone[31] and alone.sum() <= 4
-    assert not rivals.isolated(torch.zeros(10, 2), torch.zeros(10).long(), share=0.1).any()
+    assert not baselines.isolated(torch.zeros(10, 2), torch.zeros(10).long(), share=0.1).any()
     with pytest.raises(ValueError, match="^share: got 0"):
-        rivals.isolated(crowd, labels, share=0)
+        baselines.isolated(crowd, labels, share=0)
     with pytest.raises(ValueError, match="^gradients: got"):
-        rivals.isolated(crowd[0], labels)
+        baselines.isolated(crowd[0], labels)
+
+
+def test_a_class_never_loses_its_last_two_samples(monkeypatch):
+    train = data.load("digits", n_train=40)[0]
+    model = build("mlp", train, widths=(8,))
+    monkeypatch.setattr(baselines, "isolated", lambda g, *_: torch.ones(len(g), dtype=torch.bool))
+    assert not baselines.to_drop(model, train).any()
+    left = (train.labels == 3).nonzero()[:2, 0]
+
+    def others(gradients, *_):
+        alone = train.labels == 3
+        alone[left] = False
+        return alone
+
+    monkeypatch.setattr(baselines, "isolated", others)
+    found = baselines.to_drop(model, train)
+    assert torch.equal(found, others(None)) and found.any()
 
 
 def test_epic_keeps_most_and_every_class():
     train = data.load("digits", n_train=120)[0]
     model = build("mlp", train, widths=(32,))
-    run, kept = rivals.epic(
+    run, kept = baselines.epic(
         model, train, warmup=3, rounds=2, epochs=2, share=0.5, cache=False, **QUIET
     )
     assert run.model is model and kept.shape == (120,)
     assert 60 <= kept.sum() < 120 and train.labels[kept].unique().numel() == 10
     with pytest.raises(ValueError, match="^warmup, rounds, epochs: got 0"):
-        rivals.epic(model, train, warmup=0)
+        baselines.epic(model, train, warmup=0)

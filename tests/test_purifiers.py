@@ -13,7 +13,7 @@ from experiments import purification_settings as settings
 from nclib import cache, data
 from nclib.data import ImageSet
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import ready, store
+from nclib.defenses.purification import pretrained, store
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +22,10 @@ def cpu(monkeypatch, tmp_path):
     monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "runs"))
 
 
-@pytest.mark.parametrize("name", ready.NAMES)
+@pytest.mark.parametrize("name", pretrained.NAMES)
 def test_the_committed_weights_are_small_and_say_how_they_were_made(name):
-    for kind, options in zip(ready.KINDS, ready.OPTIONS[name], strict=True):
-        file = ready.WEIGHTS / f"{name}-{kind}.safetensors"
+    for kind, options in zip(pretrained.KINDS, pretrained.OPTIONS[name], strict=True):
+        file = pretrained.WEIGHTS / f"{name}-{kind}.safetensors"
         assert file.stat().st_size < purifiers.LIMIT
         made = store.load(file)[1]
         assert "make purifiers" in made["command"] and made["seed"] == 0
@@ -34,7 +34,7 @@ def test_the_committed_weights_are_small_and_say_how_they_were_made(name):
 
 def test_the_committed_purifiers_know_the_digits():
     energy, diffusion = pure.purifiers("digits")
-    train, _ = data.load("digits", size=ready.SIZE)
+    train, _ = data.load("digits", size=pretrained.SIZE)
     images = pure.halves(train)[1].images[:64]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     real, odd = (pure.energies(x, energy) for x in (images, noise))
@@ -44,6 +44,16 @@ def test_the_committed_purifiers_know_the_digits():
     assert (washed - images).square().mean() < 0.5 * (harmed - images).square().mean()
     with pytest.raises(ValueError, match="^name: got 'cifar10'"):
         pure.purifiers("cifar10")
+
+
+@pytest.mark.parametrize("name", pretrained.NAMES)
+def test_the_committed_weights_fill_the_networks(name):
+    energy, diffusion = pure.purifiers(name)
+    fresh = pure.build_diffusion(**diffusion.recipe)
+    assert set(fresh.state_dict()) == set(diffusion.state_dict())  # the schedule is no weight
+    images = torch.rand(4, 1, pretrained.SIZE, pretrained.SIZE)
+    for strength in ({"model": energy, "steps": 2}, {"model": diffusion, "t": 2}):
+        assert pure.purify(images, progress=False, **strength).isfinite().all()
 
 
 def test_the_halves_share_no_image():
@@ -57,11 +67,11 @@ def test_the_halves_share_no_image():
 def test_a_tiny_purifier_is_trained_end_to_end(tmp_path, capsys):
     command = ["--datasets", "digits", "--updates", "3", "--folder", str(tmp_path)]
     assert purifiers.main(command) == 0
-    for kind in ready.KINDS:
+    for kind in pretrained.KINDS:
         model, made = store.load(tmp_path / f"digits-{kind}.safetensors")
         assert made["updates"] == 3 and made["images"] == 650
         strength = {"steps" if kind == "energy" else "t": 2}
-        images = torch.rand(3, 1, ready.SIZE, ready.SIZE)
+        images = torch.rand(3, 1, pretrained.SIZE, pretrained.SIZE)
         assert pure.purify(images, model, progress=False, **strength).isfinite().all()
     before = {file.name: file.read_bytes() for file in tmp_path.glob("*.safetensors")}
     assert purifiers.main(command) == 0 and "kept" in capsys.readouterr().out

@@ -351,3 +351,26 @@ def test_order_of_the_samples_does_not_matter():
 def test_norm_is_scipys():
     assert radius(0.8, 2.0) == pytest.approx(2 * norm.ppf(0.8))
     assert beta.ppf(0.01, 5, 6) == pytest.approx(lower_bound(5, 10, 0.01))
+
+
+@pytest.mark.parametrize("option, value", [("batch_size", 0), ("seed", -1)])
+def test_bad_options_are_named(option, value):
+    smooth, images = Smooth(plane(), 2, 0.25), at_distance([0.1])
+    for call in (smooth.predict, smooth.certify):
+        with pytest.raises(ValueError, match=f"^{option}: got {value}"):
+            call(images, n=10, **{option: value})
+
+
+@pytest.mark.parametrize("sigma", [-0.1, float("nan"), float("inf")])
+def test_a_bad_sigma_is_named(sigma):
+    for make in (smoothing.gaussian, lambda sigma: Smooth(plane(), 2, sigma)):
+        with pytest.raises(ValueError, match=f"^sigma: got {sigma}"):
+            make(sigma)
+
+
+def test_the_least_hits_are_found_once_for_all_images(monkeypatch):
+    asked, bound = [], smoothing.lower_bound
+    monkeypatch.setattr(smoothing, "lower_bound", lambda *a: asked.append(a) or bound(*a))
+    options = {"n0": 10, "n": 1003, "batch_size": 20, "progress": False}
+    Smooth(plane(), 2, 0.25).certify(at_distance([0.1] * 6), **options)  # three groups
+    assert sum(np.size(hits) == 1004 for hits, *_ in asked) == 1

@@ -93,6 +93,13 @@ def test_differentiable_jpeg_is_near_pillows(channels, size, quality):
     assert apart.mean() < (0.35 if channels == 1 else 0.4) * lost + 0.002
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_cuts_what_lies_beyond_the_ends(channels):
+    images = torch.tensor([-0.5, -0.01, 1.01, 2.0])[:, None, None, None].expand(-1, channels, 8, 8)
+    assert torch.equal(jpeg(images), jpeg(images.clamp(0, 1)))
+    assert jpeg(images).amax((1, 2, 3)).tolist() == [0, 0, 1, 1]
+
+
 def test_differentiable_jpeg_has_a_gradient():
     images = pictures(2, 3, (9, 13), smooth=1.5).mul(0.8).add(0.1).requires_grad_()
     direction = pictures(2, 3, (9, 13), seed=1)
@@ -217,6 +224,10 @@ def test_threshold_keeps_the_false_positives():
         above = (scores > squeezing.threshold(scores, share)).float().mean()
         assert share - 0.002 <= above <= share
     assert (torch.ones(10) > squeezing.threshold(torch.ones(10))).sum() == 0
+    ranked = torch.arange(100.0)
+    for percent in range(100):  # 0.29 * 100 is a little below 29
+        assert (ranked > squeezing.threshold(ranked, percent / 100)).sum() == percent
+    assert squeezing.threshold(ranked, 1 - 1e-12) == 0
 
 
 @pytest.mark.parametrize(
@@ -236,6 +247,7 @@ def test_threshold_keeps_the_false_positives():
         lambda: Squeezed(Brightness()),
         lambda: squeezing.joint_score(Brightness(), pictures(), []),
         lambda: squeezing.threshold(torch.rand(5), 1.0),
+        lambda: squeezing.threshold(torch.rand(0)),
     ],
 )
 def test_bad_input_is_refused(call):

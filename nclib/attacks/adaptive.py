@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -100,8 +100,16 @@ def transfer(
 
     ``images`` float32 ``[N, C, H, W]`` in [0, 1], ``labels`` int64 ``[N]``; several surrogates
     are attacked through their mean logits. ``options`` reach ``attack``, which raises the
-    ``ValueError``. Papernot et al. 2016 (arXiv 1605.07277).
+    ``ValueError``, as does an empty ``surrogate``. Papernot et al. 2016 (arXiv 1605.07277).
     """
     if not isinstance(surrogate, nn.Module):
-        surrogate = _MeanLogits(surrogate)
+        surrogate = _MeanLogits(_several(surrogate))
     return attack(surrogate, images, labels, eps, **options)
+
+
+def _several(surrogate: object) -> list[nn.Module]:
+    models = list(surrogate) if isinstance(surrogate, Iterable) else [surrogate]
+    if not models or not all(isinstance(model, nn.Module) for model in models):
+        kinds = ", ".join(type(model).__name__ for model in models) or "nothing"
+        raise ValueError(f"surrogate: got {kinds}; an nn.Module or several of them are needed")
+    return models

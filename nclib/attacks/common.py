@@ -17,6 +17,7 @@ Attack = Callable[..., Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Model = Callable[[Tensor], Tensor]
 NORMS = ("Linf", "L2")
+NO_MEMORY = ("out of memory", "allocate memory")  # as CUDA and MPS say it, as a CPU says it
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -88,10 +89,7 @@ def prepared(
 
 
 def _check_labels(labels: Tensor, images: Tensor, name: str) -> None:
-    try:
-        check_labels(labels, len(images), 2**31)
-    except ValueError as error:
-        raise ValueError(str(error).replace("labels", name, 1)) from None
+    check_labels(labels, len(images), 2**31, name)
     if labels.device != images.device:
         raise ValueError(f"{name}: on {labels.device}; the images are on {images.device}")
 
@@ -109,6 +107,8 @@ class _FirstAnswer:
         try:
             logits = self.model(images)
         except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in NO_MEMORY):
+                raise  # a smaller batch_size helps, other images do not
             shape = tuple(images.shape)
             raise ValueError(
                 f"images: the model cannot take {shape} on {images.device}: {error}"

@@ -6,8 +6,10 @@ Cohen, Rosenfeld and Kolter 2019 (arXiv 1902.02918); the methods are the paper's
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,8 @@ def radius(share: np.ndarray | float, sigma: float) -> np.ndarray:
 
 def gaussian(sigma: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     """The ``augment`` of ``training.fit`` for a classifier to be smoothed: noise, not cut off."""
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f"sigma: got {sigma}; 0 or more is allowed")
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         drawn = torch.randn(images.shape, generator=generator, device=images.device)
@@ -80,7 +84,7 @@ class Smooth:
     """
 
     def __init__(self, model: nn.Module, num_classes: int, sigma: float) -> None:
-        if sigma <= 0:
+        if not 0 < sigma < math.inf:
             raise ValueError(f"sigma: got {sigma}; a positive number is allowed")
         if num_classes < 2:
             raise ValueError(f"num_classes: got {num_classes}; 2 or more is allowed")
@@ -98,7 +102,7 @@ class Smooth:
 
         Wrong (not the class of infinitely many draws) with probability at most ``alpha`` each.
         """
-        _check(images, n, n, alpha)
+        _check(images, n, n, alpha, batch_size, seed)
         counts = self._counts(images, range(len(images)), n, "predict", batch_size, seed)
         (first, second), top = np.sort(counts, 1)[:, :-3:-1].T, counts.argmax(1)
         doubt = np.minimum(1, 2 * binom.sf(first - 1, first + second, 0.5))  # exact, two-sided
@@ -129,7 +133,7 @@ class Smooth:
         a kill goes on from there. The noise depends on ``seed``, the image's position, and
         ``batch_size`` below 1000, so a resumed run gives the same answer as an unbroken one.
         """
-        _check(images, n0, n, alpha, target)
+        _check(images, n0, n, alpha, batch_size, seed, target)
         labels = np.full(len(images), ABSTAIN)
         radii, draws = np.zeros(len(images)), np.zeros(len(images), dtype=int)
         log = None
@@ -212,6 +216,7 @@ class Smooth:
         return votes.reshape(len(which), self.num_classes).cpu().numpy()
 
 
+@lru_cache  # every group of images asks again
 def least_hits(n: int, alpha: float, share: float) -> int:
     """The fewest hits in ``n`` draws whose lower bound exceeds ``share``; n + 1 if none does."""
     return int(np.searchsorted(lower_bound(np.arange(n + 1), n, alpha), share, side="right"))
@@ -246,13 +251,25 @@ def _seed(seed: int, index: int, phase: str, start: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _check(images: Tensor, n0: int, n: int, alpha: float, target: float | None = None) -> None:
+def _check(
+    images: Tensor,
+    n0: int,
+    n: int,
+    alpha: float,
+    batch_size: int,
+    seed: int,
+    target: float | None = None,
+) -> None:
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images: got {tuple(images.shape)}; [N, C, H, W] with N >= 1 is allowed")
     if n0 < 1 or n < 1:
         raise ValueError(f"n0 and n: got {n0} and {n}; 1 or more is allowed")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha: got {alpha}; 0 < alpha < 1 is allowed")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}; 1 or more is allowed")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}; 0 or more is allowed")
     if target is not None and target < 0:
         raise ValueError(f"target: got {target}; a radius of 0 or more is allowed")
 

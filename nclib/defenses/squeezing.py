@@ -146,9 +146,13 @@ def noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
 
 
 def jpeg(images: Tensor, quality: int = 75) -> Tensor:
-    """Each image through Pillow's JPEG and back: grey for one channel, RGB for three, any size."""
+    """Each image through Pillow's JPEG and back: grey for one channel, RGB for three, any size.
+
+    What lies beyond [0, 1] is cut off.
+    """
     _check_jpeg(images, quality)
-    pixels = (images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = (images.detach() * 255).round().clamp(0, 255).byte()
+    pixels = pixels.permute(0, 2, 3, 1).cpu().numpy()
     back = np.stack([_through_pillow(p, quality) for p in pixels])
     back = torch.from_numpy(back).permute(0, 3, 1, 2).to(images.device)
     return back.float().div_(255).contiguous()
@@ -242,5 +246,10 @@ def threshold(clean_scores: Tensor, false_positives: float = 0.05) -> float:
     """The score that at most this share of the clean images exceeds."""
     if not 0 <= false_positives < 1:
         raise ValueError(f"false_positives: got {false_positives}; 0 <= share < 1 is allowed")
+    if clean_scores.ndim != 1 or not len(clean_scores):
+        raise ValueError(
+            f"clean_scores: got {tuple(clean_scores.shape)}; [N] with N >= 1 is allowed"
+        )
     ranked = clean_scores.sort(descending=True).values
-    return float(ranked[int(false_positives * len(ranked))])
+    above = int(false_positives * len(ranked) + 1e-9)  # 0.29 * 100 is a little below 29
+    return float(ranked[min(above, len(ranked) - 1)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -107,21 +108,11 @@ def repair(method: Callable[..., training.Run]):
     return repaired
 
 
-class Squeezed(nn.Module):
-    """A model that sees its images with ``BITS`` bits a pixel."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(squeezing.bit_depth(images, BITS))
-
-
 def squeezed(cell, case) -> dict[str, object]:
     """Train and test on images of one bit a pixel."""
-    coarse = replace(case.train, images=squeezing.bit_depth(case.train.images, BITS))
-    return {"model": Squeezed(case.retrain(coarse, cell.seed))}
+    squeezer = partial(squeezing.bit_depth, bits=BITS)
+    coarse = replace(case.train, images=squeezer(case.train.images))
+    return {"model": squeezing.Squeezed(case.retrain(coarse, cell.seed), squeezer)}
 
 
 class Vote(nn.Module):

@@ -139,10 +139,7 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 def _markdown(table: pd.DataFrame, dataset: str, metric: str) -> str:
     mean, low, high = (matrix(table, dataset, metric, k) for k in ("mean", "low", "high"))
-    lines = [
-        "| method | " + " | ".join(mean.columns) + " |",
-        "|---" * (len(mean.columns) + 1) + "|",
-    ]
+    lines = _header(mean.columns)
     for method in mean.index:
         cells = [
             _cell(mean.at[method, c], low.at[method, c], high.at[method, c]) for c in mean.columns

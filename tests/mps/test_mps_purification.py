@@ -3,9 +3,10 @@
 import pytest
 from guard import DEVICE, Guard
 
+from experiments import certified
 from nclib import data, device
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import rivals
+from nclib.defenses.purification import baselines
 from nclib.models import build
 
 
@@ -31,8 +32,17 @@ def test_purifiers_train_purify_and_come_back(digits, arch, tmp_path):
     pure.purify(digits.images, loaded, steps=1, **quiet)
 
 
-def test_the_rivals(digits):
+def test_the_baselines(digits):
     model = build("mlp", digits, widths=(8,))
-    rivals.friendly_noise(digits.images, model, steps=2, progress=False)
-    alone = rivals.isolated(rivals.loss_gradients(model, digits), digits.labels, 0.5)
+    baselines.friendly_noise(digits.images, model, steps=2, progress=False)
+    alone = baselines.isolated(baselines.loss_gradients(model, digits), digits.labels, 0.5)
     assert alone.device.type == DEVICE.type
+
+
+def test_the_certificates_of_the_experiment(digits, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda *_, **__: (digits, digits))
+    row = certified.partitioned("digits", 3, DEVICE)
+    assert row["clean_accuracy"] == 1 and 0 <= row["poisons_0"] <= 1
+    monkeypatch.setitem(certified.SIZES, "digits", (None, 1, 10, 10))
+    row = certified.smoothed("digits", 0.5, 20, 0, DEVICE)
+    assert 0 <= row["attacked_0.5"] <= 1 and row["images"] == 10

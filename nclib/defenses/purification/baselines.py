@@ -125,6 +125,19 @@ def loss_gradients(model: nn.Module, data: ImageSet) -> Tensor:
     return answers - one_hot(data.labels, data.num_classes).float()
 
 
+def to_drop(model: nn.Module, data: ImageSet, share: float = 0.2) -> Tensor:
+    """What EPIC drops by ``model``: the ``isolated`` samples, a mask bool ``[N]``.
+
+    A class never loses its last two samples.
+    """
+    alone = isolated(loss_gradients(model, data), data.labels, share)
+    for c in data.labels.unique():
+        mine = data.labels == c
+        if (mine & ~alone).sum() < 2:
+            alone[mine] = False
+    return alone
+
+
 def epic(
     model: nn.Module,
     train: ImageSet,
@@ -140,8 +153,9 @@ def epic(
 
     ``(run, kept)``: the last training's ``Run`` and a mask bool ``[N]`` of the samples that were
     kept. The paper drops every few epochs of one training; here each of the rounds is a ``fit`` of
-    ``epochs`` with its own schedule, after a first one of ``warmup``. ``options`` go to ``fit``. A
-    class never loses its last two samples.
+    ``epochs`` with its own schedule, after a first one of ``warmup``, and goes on from the weights
+    of the last. (The rows of data/results/purification.csv measured another variant: there, every
+    round trains a new network.) ``options`` go to ``fit``.
     """
     if warmup < 1 or rounds < 1 or epochs < 1:
         raise ValueError(
@@ -150,12 +164,7 @@ def epic(
     kept = torch.ones(len(train), dtype=torch.bool, device=train.device)
     run = fit(model, train, epochs=warmup, seed=seed, **options)
     for turn in range(1, rounds + 1):
-        left = train.subset(kept)
-        alone = isolated(loss_gradients(model, left), left.labels, share)
-        for c in left.labels.unique():
-            mine = left.labels == c
-            if (mine & ~alone).sum() < 2:
-                alone[mine] = False
+        alone = to_drop(model, train.subset(kept), share)
         kept[kept.nonzero()[:, 0][alone]] = False
         run = fit(model, train.subset(kept), epochs=epochs, seed=seed + turn, **options)
     return run, kept

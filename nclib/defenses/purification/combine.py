@@ -1,7 +1,8 @@
 """Purify images by an energy model, a diffusion model, or both: in chunks, resumable.
 
 PureGen (Bhat et al. 2024, arXiv 2405.18627). The noise of an image depends on the seed and on its
-position in the set alone, so neither the chunks nor an interruption changes the result.
+position alone, so neither the chunks nor an interruption changes the result. The position is that
+in the set; in ``filt`` it is that among the images selected.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from nclib.defenses.purification.noise import (
     Diverged,
     Generators,
     block_generators,
-    inside,
     normal,
-    outside,
+    to_signed,
+    to_unit,
 )
 
 PIXELS = 2**19  # pixels per chunk: 512 images of 32 x 32; 64 feature maps of it are 128 MiB
@@ -109,7 +110,8 @@ def filt(
 ) -> Tensor:
     """PureGen-Filt: the ``share`` of the images with the highest energy goes through ``naive``.
 
-    The others stay as they are: a poison tends to a higher energy than a clean image.
+    The others stay as they are: a poison tends to a higher energy than a clean image. An image's
+    noise depends on its position among the selected ones, and so on which others are selected.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share: got {share}; 0 to 1 is allowed")
@@ -130,7 +132,7 @@ def energies(images: Tensor, model: Energy, *, chunk: int | None = None) -> Tens
         raise ValueError(f"model: got {type(model).__name__}; an Energy is needed")
     _check(images, model, 0)
     with evaluating(model):
-        parts = [model(inside(part)) for part in images.split(_chunk_size(images, chunk))]
+        parts = [model(to_signed(part)) for part in images.split(_chunk_size(images, chunk))]
     return torch.cat(parts)
 
 
@@ -177,12 +179,12 @@ def _wash(
 ) -> Tensor:
     """One chunk through all the stages."""
     generator = block_generators(seed, first, len(images), images.device)
-    x = inside(images)
+    x = to_signed(images)
     for model, strength in stages:
         x = _stage(x, model, strength, generator, tick)
     if not x.isfinite().all():
         raise Diverged(f"model: the purified images from {first} on are not finite")
-    return outside(x)
+    return to_unit(x)
 
 
 def _stage(

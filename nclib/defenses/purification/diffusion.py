@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate, mse_loss
 from tqdm.auto import tqdm
 
 from nclib.data import check_images
-from nclib.defenses.purification.noise import Diverged, Generators, inside, normal
+from nclib.defenses.purification.noise import Diverged, Generators, normal, to_signed
 
 LEVELS = 1000  # noise levels of the whole schedule: beta rises linearly from 1e-4 to 0.02
 TIME = 32  # numbers that tell a network the time
@@ -26,7 +26,7 @@ class Diffusion(nn.Module):
     """The noise in images ``x`` ``[N, C, H, W]`` (scale [-1, 1]) at the noise levels ``t`` ``[N]``.
 
     ``net(x, t)`` gives that noise, in the shape of x; any such module will do. ``t`` runs from 1 to
-    ``t_max``. ``kept[t]`` is alpha_bar, the share of the image's variance that is left at t.
+    ``t_max``. ``alpha_bar[t]`` is the share of the image's variance that is left at t.
     """
 
     def __init__(self, net: nn.Module, t_max: int = 250) -> None:
@@ -36,8 +36,8 @@ class Diffusion(nn.Module):
         self.net, self.t_max, self.recipe = net, t_max, {}
         beta = torch.cat([torch.zeros(1), torch.linspace(1e-4, 0.02, LEVELS)])  # beta[0]: no noise
         self.register_buffer("beta", beta, persistent=False)
-        kept = (1 - beta.double()).cumprod(0).float()
-        self.register_buffer("kept", kept, persistent=False)
+        alpha_bar = (1 - beta.double()).cumprod(0).float()
+        self.register_buffer("alpha_bar", alpha_bar, persistent=False)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.net(x, t)
@@ -60,7 +60,7 @@ def build_diffusion(
     width = width or {"mlp": 256, "conv": 32}[arch]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = FlatNet(math.prod(shape), width) if arch == "mlp" else SmallU(shape[0], width)
+        net = MLPNet(math.prod(shape), width) if arch == "mlp" else SmallUNet(shape[0], width)
     model = Diffusion(net, t_max)
     model.recipe = {"arch": arch, "shape": list(shape), "width": width, "t_max": t_max}
     return model
@@ -73,7 +73,7 @@ def embed(t: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-class FlatNet(nn.Module):
+class MLPNet(nn.Module):
     """Two hidden layers that see the flattened image beside the time, and a line for each pixel.
 
     The lines, gain(t) x + shift(t), tell the noise on a pixel that is always black, however much of
@@ -109,7 +109,7 @@ class Stage(nn.Module):
         return x + self.act(self.second(hidden))
 
 
-class SmallU(nn.Module):
+class SmallUNet(nn.Module):
     """Down to half the size and up again, with a bridge at full size: a U-Net of two levels."""
 
     def __init__(self, channels: int, width: int) -> None:
@@ -145,8 +145,8 @@ def noised(x: Tensor, model: Diffusion, t: Tensor | int, noise: Tensor) -> Tenso
 
     Exactly ``x`` at t = 0.
     """
-    kept = model.kept[t].reshape(-1, 1, 1, 1)
-    return kept.sqrt() * x + (1 - kept).sqrt() * noise
+    alpha_bar = model.alpha_bar[t].reshape(-1, 1, 1, 1)
+    return alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
 
 
 @torch.no_grad()
@@ -165,13 +165,13 @@ def reverse(
     finite.
     """
     check_time(t, model)
-    beta, kept = model.beta.tolist(), model.kept.tolist()
+    beta, alpha_bar = model.beta.tolist(), model.alpha_bar.tolist()
     for s in range(t, 0, -1):
         guess = model(x, torch.full((len(x),), s, device=x.device))
         if not guess.isfinite().all():
             raise Diverged(f"model: the predicted noise at t = {s} is not finite")
-        x = (x - beta[s] / math.sqrt(1 - kept[s]) * guess) / math.sqrt(1 - beta[s])
-        spread = beta[s] * (1 - kept[s - 1]) / (1 - kept[s])
+        x = (x - beta[s] / math.sqrt(1 - alpha_bar[s]) * guess) / math.sqrt(1 - beta[s])
+        spread = beta[s] * (1 - alpha_bar[s - 1]) / (1 - alpha_bar[s])
         if s > 1:
             x = x + math.sqrt(spread) * normal(x, generator)
         if tick is not None:
@@ -213,7 +213,7 @@ def train_diffusion(
         raise ValueError(f"updates, batch_size: got {updates}, {batch_size}; 1 or more is allowed")
     device = images.device
     draw = torch.Generator(device).manual_seed(seed)
-    data, run = inside(images), DiffusionRun(model, {"loss": []})
+    data, run = to_signed(images), DiffusionRun(model, {"loss": []})
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)

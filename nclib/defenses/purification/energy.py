@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nclib.data import check_images
-from nclib.defenses.purification.noise import Diverged, Generators, inside, normal
+from nclib.defenses.purification.noise import Diverged, Generators, normal, to_signed
 
 CUT = 2.0  # the bank's images stay within +-2: data lie in [-1, 1]
 
@@ -175,7 +175,7 @@ def train_energy(
     _check(updates, batch_size, bank_size, rejuvenate, regulariser)
     device = images.device
     draw = torch.Generator(device).manual_seed(seed)
-    data = inside(images)
+    data = to_signed(images)
     bank = data[_some(len(data), bank_size, draw)]
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr)

@@ -16,12 +16,12 @@ class Diverged(ValueError):
     """Energies or images left the finite numbers: the model is no use as a purifier."""
 
 
-def inside(images: Tensor) -> Tensor:
+def to_signed(images: Tensor) -> Tensor:
     """[0, 1], the scale of the course, to [-1, 1], the scale of the generative models."""
     return images * 2 - 1
 
 
-def outside(images: Tensor) -> Tensor:
+def to_unit(images: Tensor) -> Tensor:
     """[-1, 1] back to [0, 1]; what lies beyond is cut off."""
     return ((images + 1) / 2).clamp(0, 1)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from nclib import cache as kept
 from nclib.defenses.purification.diffusion import Diffusion, build_diffusion
@@ -17,7 +20,7 @@ def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
     """Write ``model`` in half precision; ``made`` says how it came about (data, seed, command).
 
     Raises ``ValueError`` for a model that diverged or that no ``build_...`` made, and ``OSError``
-    where nothing could be written.
+    where it cannot be written: a file that was there before then stays as it is.
     """
     if getattr(model, "diverged", False):
         raise ValueError("model: this energy diverged in training; it is not worth keeping")
@@ -26,10 +29,16 @@ def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
     record = {"kind": type(model).__name__, "recipe": model.recipe, "made": made}
     half = {name: weight.half() for name, weight in model.state_dict().items()}
     path = Path(path)
-    path.unlink(missing_ok=True)
-    kept.save(path, half, record)
-    if not path.exists():
-        raise OSError(f"path: {path} could not be written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
+        draft = Path(staging) / path.name
+        try:
+            kept.save(draft, half, record)
+        except SafetensorError as error:
+            raise OSError(f"path: {path} could not be written: {error}") from error
+        if not draft.exists():
+            raise OSError(f"path: {path} could not be written")
+        os.replace(draft, path)
 
 
 def load(

@@ -1,0 +1,68 @@
+"""What the experiments share: facts about the machine, the choice of a device, the victims."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from experiments import certified, collapse, poisons, purification, robustness
+from experiments.table import Table, facts
+from nclib import device
+
+
+def test_facts_name_device_threads_and_torch(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:1")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert facts(cpu) == {"device": "cpu, 1 thread", "torch": torch.__version__.split("+")[0]}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert facts(cpu)["device"] == "cpu, 4 threads"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
+    assert facts(gpu)["device"] == "card 1"
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_cuda_device_with_a_number_gets_the_large_jobs(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(device, "pick", lambda: torch.device(name))
+    monkeypatch.setattr("sys.argv", ["x", "--seeds", "0"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "card")
+    asked = []
+    for module in (collapse, robustness):
+        monkeypatch.setattr(module, "Table", lambda *args: Table(*args, folder=tmp_path))
+    monkeypatch.setattr(robustness, "run", lambda job, *_: asked.append((job.dataset, job.arch)))
+    robustness.main()
+    assert ("cifar10", "resnet18") in asked
+    asked.clear()
+    monkeypatch.setattr(collapse, "measured", lambda *job: asked.append(job[:2]) or {})
+    monkeypatch.setattr("sys.argv", ["x", "--seeds", "0"])
+    collapse.main()
+    assert ("cifar10", "resnet18") in asked
+
+
+def test_certified_says_where_its_rows_come_from(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(device, "pick", lambda: torch.device("cuda:0"))
+    monkeypatch.setattr("sys.argv", ["x", "--seeds", "0", "--datasets", "digits"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "card")
+    monkeypatch.setattr(certified, "Table", lambda *args: Table(*args, folder=tmp_path))
+    monkeypatch.setattr(certified, "partitioned", lambda *_: {})
+    monkeypatch.setattr(certified, "smoothed", lambda *_: {})
+    certified.main()
+    found = Table("certified", ("method", "dataset", "setting", "n", "seed"), tmp_path).rows
+    assert {row["device"] for row in found} == {"card"}
+
+
+def test_the_victims_are_right_and_aimed_elsewhere():
+    assert purification.aims is poisons.aims
+    labels = torch.arange(20) % 4
+    images = labels[:, None, None, None].float().expand(-1, 1, 2, 2) / 4
+
+    class Oracle(torch.nn.Module):  # wrong for class 3 alone
+        def forward(self, x):
+            return -(x[:, 0, 0, :1] * 4 - torch.tensor([0.0, 1, 2, 9])).abs()
+
+    test = SimpleNamespace(images=images, labels=labels, num_classes=4)
+    found = list(poisons.aims(Oracle(), test, 10, 0))
+    classes = [int(image[0, 0, 0, 0] * 4) for image, _ in found]
+    assert len(found) == 10 and 3 not in classes
+    assert all(
+        c != target and 0 <= target < 4 for c, (_, target) in zip(classes, found, strict=True)
+    )
