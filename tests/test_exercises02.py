@@ -35,6 +35,13 @@ def flip_each_with_chance(labels, rate, k, generator):
     return torch.where(chosen, (labels + 1) % k, labels)
 
 
+def flip_by_the_global_generator(labels, rate, k, generator):
+    chosen = torch.randperm(len(labels))[: round(rate * len(labels))]
+    found = labels.clone()
+    found[chosen] = (found[chosen] + torch.randint(1, k, (len(chosen),))) % k
+    return found
+
+
 def flip_beyond(labels, rate, k, generator):
     return labels + 1
 
@@ -71,6 +78,7 @@ INSIDE, EDGE = slice(-4, -1), slice(-3, None)
         ("02.flip", flip_the_first, "side by side"),
         ("02.flip", flip_each_with_chance, "300 should"),
         ("02.flip", flip_beyond, "outside"),
+        ("02.flip", flip_by_the_global_generator, "generator"),
         ("02.trigger", in_place, "clone"),
         ("02.trigger", first_only, "of 4"),
         ("02.trigger", square((EDGE, EDGE)), "edge"),

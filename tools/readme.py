@@ -39,7 +39,7 @@ def objectives(text: str) -> list[str]:
     items = re.findall(
         r"(?ms)^(?:[-*]|\d+\.) (.+?)(?=^(?:[-*]|\d+\.) |\Z)", found[0] if found else ""
     )
-    return [re.sub(r"\s+", " ", item).strip().rstrip(".;") for item in items]
+    return [re.sub(r"\s+", " ", item).strip().rstrip(".,;") for item in items]
 
 
 def minutes(root: Path = ROOT) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from nclib import geometry
@@ -18,9 +20,9 @@ from nclib.exercises import Wrong, choice, exercise
 )
 def _(answer):
     for classes, cosine in zip((3, 4), answer, strict=True):
-        if abs(cosine) > 1:
+        if not abs(cosine) <= 1:  # nan is not
             raise Wrong(f"{cosine} is no cosine; give the cosine, not the angle")
-        if abs(cosine + 1 / (classes - 1)) > 0.005:
+        if not abs(cosine + 1 / (classes - 1)) <= 0.005:
             raise Wrong(f"{cosine:.3f} is not the cosine for {classes} classes; their sum is zero")
 
 
@@ -41,6 +43,8 @@ def _(answer):
         frame = torch.as_tensor(answer(classes)).double()
         if frame.shape != (classes, classes):
             raise Wrong(f"the shape is {tuple(frame.shape)}; {(classes, classes)} is expected")
+        if not bool(frame.isfinite().all()):
+            raise Wrong("some entries are not finite numbers: check the factor")
         if frame.sum(0).abs().max() > 1e-5:
             raise Wrong("the rows do not sum to zero: subtract the mean 1/K everywhere")
         if (frame.norm(dim=1) - 1).abs().max() > 1e-5:
@@ -64,6 +68,8 @@ def _(answer):
     means = torch.randn(4, 6, generator=generator)
     features = means[labels] + 0.4 * torch.randn(50, 6, generator=generator)
     found, exact = float(answer(features, labels)), _nc1(features, labels)
+    if not math.isfinite(found):
+        raise Wrong(f"your value is {found}; a finite number is expected")
     if abs(found / exact / 4 - 1) < 1e-4:
         raise Wrong("your value is K times too large: divide the trace by K")
     if abs(float(answer(features + 3, labels)) / found - 1) > 1e-3:

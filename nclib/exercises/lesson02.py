@@ -27,7 +27,9 @@ def _flip(labels, rate, num_classes, generator):
 def _(answer):
     labels = torch.arange(1000) % 5
     before = labels.clone()
-    found = torch.as_tensor(answer(labels, 0.3, 5, torch.Generator().manual_seed(0)))
+    found, again = (
+        torch.as_tensor(answer(labels, 0.3, 5, torch.Generator().manual_seed(0))) for _ in range(2)
+    )
     expect(torch.equal(labels, before), "the labels you were given have changed: clone them first")
     expect(found.shape == labels.shape, f"the shape is {tuple(found.shape)}; (1000,) is expected")
     expect(0 <= int(found.min()) <= int(found.max()) < 5, "some labels are outside 0..K-1")
@@ -40,6 +42,8 @@ def _(answer):
     expect(int(shift[1:].min()) > 45, "the other classes are not equally likely")
     moved = (found != labels).nonzero().squeeze(1)
     expect(bool((moved.diff() > 1).any()), "the changed labels lie side by side: choose at random")
+    same = "the same generator gives another choice: pass it to randperm and to randint"
+    expect(torch.equal(found, again), same)
 
 
 @exercise(

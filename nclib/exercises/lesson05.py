@@ -29,7 +29,7 @@ def _second_look(logits, labels, doubted):
 )
 def _(answer):
     draw = torch.Generator().manual_seed(5)
-    labels = torch.arange(3).repeat_interleave(torch.tensor([10, 20, 40]))
+    labels = torch.arange(3).repeat_interleave(torch.tensor([13, 20, 37]))
     labels = labels[torch.randperm(70, generator=draw)]
     odd = torch.rand(70, generator=draw).double()
     odd[labels == 1] += 5  # a class that is odd as a whole
@@ -37,7 +37,7 @@ def _(answer):
     expect(found.shape == (70,) and found.dtype == torch.bool, "a bool mask [N] is expected")
     expect(bool(found.any()), "the mask is empty")
     counts = labels[found].bincount(minlength=3).tolist()
-    expect(counts == [2, 4, 8], f"a fifth of each class is [2, 4, 8] samples, not {counts}")
+    expect(counts == [3, 4, 7], f"a fifth of each class is [3, 4, 7] samples, not {counts}")
     expect(torch.equal(found, _core(odd, labels)), "the most *typical* ones have the lowest values")
 
 
@@ -69,7 +69,7 @@ choice(
     ("hardly moves", "falls to zero"),
     hints=(
         "How many triggered images are left when a random part of the class is removed?",
-        "Lesson 03: one or two triggered images in a hundred were enough.",
+        "Lesson 02: two triggered images in a hundred were enough.",
     ),
     why={"falls to zero": "most of the triggered images stay, and few are enough"},
 )

@@ -112,7 +112,7 @@ choice(
     ("both go", "both stay", "the blend goes, the patch stays", "the patch goes, the blend stays"),
     hints=(
         "One bit keeps what is far from the middle grey. Which trigger is?",
-        "A patch is full ink on empty ground. The blend moves a pixel by a tenth of the scale at most.",
+        "A patch is full ink on empty ground. The blend moves a pixel by a tenth at most.",
     ),
     why={
         "both go": "a patch of full ink on empty ground is full ink after one bit, too",

@@ -71,7 +71,7 @@ def curves(tables: Sequence[pd.DataFrame], title: str) -> Axes:
     look = {"errorbar": ("pi", 100), "marker": "o", "style": "attack", "dashes": False}
     sns.lineplot(table, x="eps", y="accuracy", hue="attack", ax=ax, **look)
     ax.set_ylim(-0.02, 1.02)
-    return label(ax, title, "eps (image units, black 0, white 1)", "accuracy (share of images)")
+    return label(ax, title, "eps (pixel values run from 0 to 1)", "accuracy (share of images)")
 
 
 def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], y: str) -> Axes:

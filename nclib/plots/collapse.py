@@ -67,7 +67,8 @@ def angles(collapse: Collapse, classes: Sequence[str], title: str, ax: Axes | No
     centred = collapse.means - collapse.global_mean
     unit = centred / centred.norm(dim=1, keepdim=True)
     names = [classes[c] for c in collapse.classes]
-    return heatmap(unit @ unit.T, names, names, title=title, x="class", y="class", centre=0, ax=ax)
+    scale = {"centre": 0, "vmin": -1, "vmax": 1}
+    return heatmap(unit @ unit.T, names, names, title=title, x="class", y="class", **scale, ax=ax)
 
 
 def class_axes(features: Tensor, labels: Tensor, dims: int) -> tuple[Tensor, Tensor]:
@@ -94,9 +95,11 @@ def plane(
     """Features and class means in two dimensions, with the lines that join the means."""
     ax = panels(width=3.6, height=3.4)[1][0] if ax is None else ax
     colours = class_colours(len(means))
-    ax.scatter(*points.T, c=[colours[i] for i in labels.tolist()], s=8, alpha=0.5, linewidths=0)
+    ax.scatter(
+        *points.T, c=[colours[i] for i in labels.tolist()], s=8, alpha=0.5, linewidths=0, zorder=3
+    )
     ring = torch.cat([means, means[:1]])
-    ax.plot(*ring.T, color="0.2", linewidth=1, marker="o", markersize=5)
+    ax.plot(*ring.T, color="0.2", linewidth=1, marker="o", markersize=3)
     ax.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal")
     return label(ax, title, "first axis of the means", "second axis")
 
@@ -107,7 +110,7 @@ def space(
     """Features and class means in three dimensions; a spoke leads to each mean."""
     ax = plt.figure(figsize=(3.8, 3.6)).add_subplot(projection="3d") if ax is None else ax
     colours = class_colours(len(means))
-    ax.scatter(*points.T, c=[colours[i] for i in labels.tolist()], s=5, alpha=0.35, linewidths=0)
+    ax.scatter(*points.T, c=[colours[i] for i in labels.tolist()], s=8, alpha=0.7, linewidths=0)
     for mean, colour in zip(means, colours, strict=True):
         ax.plot(*torch.stack([0 * mean, mean]).T, color=colour, linewidth=2)
     ax.set(title=title, xlabel="axis 1", ylabel="axis 2", zlabel="axis 3")

@@ -101,10 +101,10 @@ def repairs(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
     ax = panels(width=1.1 * len(names) + 1.5, height=3.2)[1][0]
     x = np.arange(len(names))
     shift = 0.2 if with_asr else 0.0
-    bars = [("accuracy", -shift, CLEAN)] + ([("asr", shift, POISON)] if with_asr else [])
-    for key, offset, colour in bars:
-        height = [table[n].get(key, 0.0) for n in names]
-        drawn = ax.bar(x + offset, height, 0.4 if with_asr else 0.6, color=colour, label=key)
+    bars = [("accuracy", -shift, CLEAN)] + ([("ASR", shift, POISON)] if with_asr else [])
+    for name, offset, colour in bars:
+        height = [table[n].get(name.lower(), 0.0) for n in names]
+        drawn = ax.bar(x + offset, height, 0.4 if with_asr else 0.6, color=colour, label=name)
         ax.bar_label(drawn, fmt="%.2f", fontsize=7)
     ax.set_xticks(x, names, rotation=20, ha="right")
     ax.set_ylim(0, 1.12)
@@ -135,9 +135,9 @@ def rates(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
 def by_depth(series: Mapping[str, Mapping[str, float]], title: str) -> Axes:
     """Detection rate over depth, one line per kind of suspects; the level is dotted."""
     ax = panels(width=5.6)[1][0]
-    for name, row in series.items():
+    for (name, row), style in zip(series.items(), ("o-", "s--", "^:", "D-."), strict=False):
         layers = [layer for layer in row if layer != "any layer"]
-        ax.plot(layers, [row[layer] for layer in layers], "o-", label=name)
+        ax.plot(layers, [row[layer] for layer in layers], style, label=name)
     ax.axhline(0.05, ls=":", color=NEUTRAL, label="level 5%")
     ax.set_ylim(-0.03, 1.03)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

@@ -84,7 +84,7 @@ def mean_lengths(lengths: Mapping[str, Tensor], classes: Sequence[str]) -> Axes:
             label=name,
         )
     ax.set_xticks(range(len(classes)), classes)
-    ax.legend(fontsize=8, loc="lower right", framealpha=0.95)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, "Length of the class means", "class", "distance to the global mean")
 
 
@@ -132,7 +132,7 @@ def norm_changes(
         if expected is not None:
             ax.axhline(expected, color=POISON, linestyle="--", label="1 - alpha")
         label(ax, name, "class", "length, poisoned / clean")
-    axes[0].legend(fontsize=8, loc="lower right")
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -157,7 +157,7 @@ def collision(clouds: Mapping[str, Tensor], victim: Tensor, before: Tensor, afte
     ax.scatter(*end.T, color=POISON, s=30, label="poisons, after")
     ax.scatter(*((victim - centre) @ basis)[:, None], marker="*", s=180, color="black")
     ax.scatter([], [], marker="*", color="black", label="victim")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, "Feature space", "from class mean to class mean", "across")
 
 
@@ -202,5 +202,5 @@ def with_control(
     ax.bar(x + 0.2, heights, 0.4, color=NEUTRAL, label="clean network, same trigger")
     ax.set_xticks(x, list(poisoned))
     ax.set_ylim(0, 1.03)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, title, "", "share of the other test images")

@@ -16,15 +16,20 @@ from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, sh
 
 __all__ = [
     "against",
+    "at_rest",
     "by_strength",
     "distances",
     "energies",
+    "grid",
     "outcomes",
     "show_images",
     "survivors",
     "training",
     "walk",
 ]
+
+
+DEFENCES = ["none", "jpeg", "friendly", "epic", "energy", "diffusion", "naive", "reps", "filt"]
 
 
 def energies(groups: Mapping[str, Tensor], unit: float) -> Axes:
@@ -49,9 +54,7 @@ def walk(frames: Mapping[str, Tensor], title: str, columns: int = 6) -> Figure:
     return show_images(torch.stack(rows), titles, columns=len(frames) or columns, title=title)
 
 
-def outcomes(
-    rows: Mapping[str, Mapping[str, Sequence[float]]], target: float | None = None
-) -> Figure:
+def outcomes(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Success and accuracy ``{defence: {"success": [seeds], "accuracy": [seeds]}}``, side by side.
 
     Bars are means, dots are seeds.
@@ -60,16 +63,32 @@ def outcomes(
     named = (("success", "Success of the poison", POISON), ("accuracy", "Accuracy", CLEAN))
     for ax, (key, title, colour) in zip(axes, named, strict=True):
         for x, row in enumerate(rows.values()):
-            ax.bar(x, np.mean(row[key]), color=colour, alpha=0.6)
+            ax.bar(x, np.mean(row[key]), color=colour)
             ax.plot([x] * len(row[key]), row[key], "o", color="black", markersize=3)
         ax.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right")
+        ax.set_axisbelow(True)  # the grid
         label(ax, title, "", "share of the test images")
     axes[0].set_ylim(0, 1.03)
     lowest = min(min(row["accuracy"]) for row in rows.values())
     axes[1].set_ylim(max(0, lowest - 0.05), 1.005)
-    if target is not None:
-        axes[0].axhline(target, color="black", linestyle=":", linewidth=1)
     return figure
+
+
+def at_rest(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The rows of results/purification.csv at the default strengths, not those of the curve."""
+    strength = {"energy": "100", "diffusion": "75" if dataset == "mnist" else "100"}
+    rows = table[table.dataset == dataset]
+    wanted = rows.defence.map(strength)
+    return rows[wanted.isna() | (rows.strength.astype(str) == wanted)]
+
+
+def grid(table: pd.DataFrame, dataset: str, value: str = "success") -> pd.DataFrame:
+    """Attacks in rows, ``DEFENCES`` in columns, means over the seeds; last the clean network."""
+    rows = at_rest(table, dataset)
+    kind = rows.variant.str.extract("(strong trigger|large patch)")[0]
+    rows = rows.assign(attack=rows.attack + (", " + kind).fillna(""))
+    wide = rows.pivot_table(value, "attack", "defence")[DEFENCES]
+    return wide.assign(control=rows.groupby("attack")["control_" + value].mean())
 
 
 def by_strength(table: pd.DataFrame) -> Figure:
@@ -94,8 +113,8 @@ def against(table: pd.DataFrame, title: str) -> Axes:
     shape = {"width": 2.4 + 0.75 * table.shape[1], "height": 1.3 + 0.45 * len(table)}
     _, (ax,) = panels(**shape)
     names = [str(name).replace("_", " ") for name in table.index]
-    options = {"title": title, "x": "", "y": "", "vmin": 0, "vmax": 1, "ax": ax}
-    return heatmap(table.to_numpy(), names, list(table.columns), **options)
+    look = {"vmin": 0, "vmax": 1, "cmap": "viridis_r", "ax": ax}
+    return heatmap(table.to_numpy(), names, list(table.columns), title=title, x="", y="", **look)
 
 
 def distances(rows: Mapping[str, Sequence[float]]) -> Axes:

@@ -61,11 +61,14 @@ def points(rows: Sequence[Mapping], parts: Sequence[str]) -> Axes:
     return heatmap(values, names, parts, **words, vmin=0, vmax=1, ax=panels(width=6)[1][0])
 
 
-def suspects_by_class(counts: Sequence[int], classes: Sequence[str], title: str) -> Axes:
-    """How many suspects carry each label."""
+def suspects_by_class(
+    counts: Sequence[int], classes: Sequence[str], title: str, top: float | None = None
+) -> Axes:
+    """How many suspects carry each label; ``top`` ends the axis, so that figures compare."""
     ax = panels(width=5)[1][0]
     ax.bar([str(c) for c in classes], counts, color=CLEAN)
     ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.set_ylim(0, top)
     return label(ax, title, "label", "suspects")
 
 

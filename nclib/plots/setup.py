@@ -24,6 +24,7 @@ def waiting(times: Mapping[str, tuple[float, float]], title: str) -> Axes:
     ax.barh(rows + 0.2, honest, 0.36, color=CLEAN, label="clock stopped after waiting")
     ax.set_yticks(rows, list(times))
     ax.set_xscale("log")
+    ax.set_xlim(left=early.min() / 3)  # a bar that begins at the edge still shows
     ax.invert_yaxis()
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, title, "milliseconds (log scale)", "")
