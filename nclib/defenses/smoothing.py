@@ -5,7 +5,6 @@ Cohen, Rosenfeld and Kolter 2019 (arXiv 1902.02918); the methods are the paper's
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from tqdm.auto import tqdm
 
 from nclib.activations import evaluating
 from nclib.cache import fingerprint
+from nclib.defenses.log import Log
 
 ABSTAIN = -1
 DRAW = 1000  # noise for one image comes in blocks of at most so many samples
 PIECE = 128  # a CPU is up to twice as fast while a layer's output stays in its cache
 CURTAIL = 10  # how often, without a target, to ask whether an abstention is certain
-COLUMNS = ["index", "label", "radius", "draws", "key"]
 
 
 def lower_bound(hits: np.ndarray | int, n: int, alpha: float) -> np.ndarray:
@@ -139,7 +138,7 @@ class Smooth:
         log = None
         if path is not None:
             setting = [self.sigma, n0, n, alpha, target, seed, min(batch_size, DRAW)]
-            log = _Log(Path(path), fingerprint(self.model, images, setting))
+            log = Log(Path(path), fingerprint(self.model, images, setting))
             for i, *row in log.rows:
                 labels[i], radii[i], draws[i] = row
         todo = np.setdiff1d(np.arange(len(images)), [r[0] for r in log.rows] if log else [])
@@ -272,31 +271,3 @@ def _check(
         raise ValueError(f"seed: got {seed}; 0 or more is allowed")
     if target is not None and target < 0:
         raise ValueError(f"target: got {target}; a radius of 0 or more is allowed")
-
-
-class _Log:
-    """The certified images on disk, one line each; a line that a kill cut short is dropped."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key, self.rows = path, key, []
-        if path.exists():
-            whole = path.read_text()
-            whole = whole[: whole.rfind("\n") + 1]
-            found = list(csv.DictReader(whole.splitlines()))
-            if any(row["key"] != key for row in found):
-                raise ValueError(
-                    f"path: {path} holds certificates of another model, images or setting; "
-                    "name another file, or delete it"
-                )
-            self.rows = [
-                (int(r["index"]), int(r["label"]), float(r["radius"]), int(r["draws"]))
-                for r in found
-            ]
-            path.write_text(whole)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or not path.read_text():
-            path.write_text(",".join(COLUMNS) + "\n")
-
-    def append(self, row: tuple[int, int, float, int]) -> None:
-        with self.path.open("a", newline="") as file:
-            file.write(",".join(map(repr, row)) + f",{self.key}\n")

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from nclib import cache as kept
 from nclib.defenses.purification.diffusion import Diffusion, build_diffusion
@@ -32,10 +31,7 @@ def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
         draft = Path(staging) / path.name
-        try:
-            kept.save(draft, half, record)
-        except SafetensorError as error:
-            raise OSError(f"path: {path} could not be written: {error}") from error
+        kept.save(draft, half, record)
         if not draft.exists():
             raise OSError(f"path: {path} could not be written")
         os.replace(draft, path)
