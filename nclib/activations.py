@@ -25,19 +25,30 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
-    """The layers worth looking at, shallow to deep: ``model.layer_names``, else its children."""
+    """The layers worth looking at, shallow to deep: ``model.layer_names``, else its children.
+
+    Raises ``ValueError`` where the classifier is in the only child, as in a wrapped model.
+    """
     if hasattr(model, "layer_names"):
         return tuple(model.layer_names)
     last = classifier(model)[0].split(".")[0]
-    return tuple(name for name, _ in model.named_children() if name != last)
+    names = tuple(name for name, _ in model.named_children() if name != last)
+    if not names:
+        known = ", ".join(name for name, _ in model.named_modules() if name)
+        raise ValueError(
+            f"model: {type(model).__name__} has no layers beside the classifier; name them, "
+            f"out of {known or 'none'}"
+        )
+    return names
 
 
 @contextmanager
 def tap(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Record the raw output of each layer of every forward pass inside the ``with`` block.
 
-    Yields a dict that the latest forward pass fills; gradients are kept. The hooks go when the
-    block ends. Raises ``ValueError`` for a layer that the model does not have.
+    Yields a dict that the latest forward pass fills; gradients are kept. A copy is recorded where
+    a later layer works in place, or no gradient is asked for. The hooks go when the block ends.
+    Raises ``ValueError`` for a layer that the model does not have.
     """
     modules = dict(model.named_modules())
     unknown = [name for name in layers if name not in modules and name != PENULTIMATE]
@@ -45,15 +56,21 @@ def tap(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         allowed = [*filter(None, modules), PENULTIMATE]
         raise ValueError(f"layers: got {unknown}; allowed are {allowed}")
     seen: dict[str, Tensor] = {}
+    in_place = any(getattr(module, "inplace", False) for module in modules.values())
+
+    def record(name: str, value: Tensor) -> None:
+        copy = isinstance(value, Tensor) and (in_place or not torch.is_grad_enabled())
+        seen[name] = value.clone() if copy else value
+
     with ExitStack() as stack:
         for name in layers:
             if name == PENULTIMATE:
                 hook = classifier(model)[1].register_forward_pre_hook(
-                    lambda _, inputs, name=name: seen.__setitem__(name, inputs[0])
+                    lambda _, inputs, name=name: record(name, inputs[0])
                 )
             else:
                 hook = modules[name].register_forward_hook(
-                    lambda _, __, output, name=name: seen.__setitem__(name, output)
+                    lambda _, __, output, name=name: record(name, output)
                 )
             stack.callback(hook.remove)
         yield seen
@@ -75,7 +92,11 @@ def pooled(activation: Tensor, pool: str | int = "gap") -> Tensor:
     """One row per sample: ``[N, C, H, W]`` -> ``[N, D]``; ``[N, D]`` stays as it is.
 
     ``pool`` is "gap" (global average, D = C), "flat" (D = C H W) or a grid size g (D = C g g).
+    Raises ``ValueError`` for any other, and for an activation of another shape.
     """
+    grid = isinstance(pool, int) and not isinstance(pool, bool) and pool > 0
+    if pool not in ("gap", "flat") and not grid:
+        raise ValueError(f"pool: got {pool!r}; 'gap', 'flat' or a grid size is allowed")
     if activation.ndim <= 2 or pool == "flat":
         return activation.flatten(1)
     if activation.ndim != 4:
@@ -84,29 +105,7 @@ def pooled(activation: Tensor, pool: str | int = "gap") -> Tensor:
         )
     if pool == "gap":
         return activation.mean((2, 3))
-    if isinstance(pool, int) and pool > 0:
-        return adaptive_avg_pool2d(activation, pool).flatten(1)
-    raise ValueError(f"pool: got {pool!r}; 'gap', 'flat' or a grid size is allowed")
-
-
-def stream(
-    model: nn.Module,
-    images: Tensor,
-    layers: Sequence[str] | None = None,
-    *,
-    pool: str | int = "gap",
-    batch_size: int = 512,
-) -> Iterator[dict[str, Tensor]]:
-    """Yield the features of one batch after another: ``{layer: [batch, D]}``.
-
-    No gradients, evaluation mode; the model's mode is restored. ``layers=None`` means all of
-    ``layer_names(model)``. Raises ``ValueError`` for unknown layers or a bad ``pool``.
-    """
-    layers = layer_names(model) if layers is None else tuple(layers)
-    with evaluating(model), torch.no_grad(), tap(model, layers) as seen:
-        for batch in images.split(batch_size):
-            model(batch)
-            yield {name: pooled(seen[name], pool) for name in layers}
+    return adaptive_avg_pool2d(activation, pool).flatten(1)
 
 
 def features(
@@ -117,6 +116,19 @@ def features(
     pool: str | int = "gap",
     batch_size: int = 512,
 ) -> dict[str, Tensor]:
-    """All features at once: ``{layer: [N, D]}`` on the images' device; see ``stream``."""
-    batches = list(stream(model, images, layers, pool=pool, batch_size=batch_size))
-    return {name: torch.cat([b[name] for b in batches]) for name in batches[0]}
+    """The features of ``images`` ``[N, C, H, W]``: ``{layer: [N, D]}`` on the images' device.
+
+    No gradients, evaluation mode; the model's mode is restored. ``layers=None`` means all of
+    ``layer_names(model)``; ``pool`` is as in ``pooled``. Raises ``ValueError`` for unknown layers,
+    a bad ``pool`` and a ``batch_size`` below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}; 1 or more is allowed")
+    layers = layer_names(model) if layers is None else tuple(layers)
+    rows: dict[str, list[Tensor]] = {name: [] for name in layers}
+    with evaluating(model), torch.no_grad(), tap(model, layers) as seen:
+        for batch in images.split(batch_size):
+            model(batch)
+            for name in layers:
+                rows[name].append(pooled(seen[name], pool))
+    return {name: torch.cat(parts) for name, parts in rows.items()}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-SILENCE = 60.0  # seconds without a byte after which an address is given up
+SILENCE = 60.0  # seconds without a byte after which an address, or a download, is given up
 Files = list[tuple[Path, int]]  # image files with their labels
 
 
@@ -152,7 +152,6 @@ def _images(path: Path, label: int) -> Files:
 
 def _bring(name: str, archive: Archive, root: Path) -> None:
     """Unpack the archive into a staging folder, from the root or an address; move it into place."""
-    errors = []
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not root.stat().st_mode & 0o222:  # the administrator, to whom all is open, asks too
@@ -162,7 +161,7 @@ def _bring(name: str, archive: Archive, root: Path) -> None:
             if source.exists():
                 _verify(source, archive)
             else:
-                source = _fetch(name, archive, Path(staging), root, errors)
+                source = _fetch(name, archive, Path(staging), root)
             print(f"{name}: unpacking {archive.file} into {root}, this once")
             fresh = Path(staging, "tree")
             _unpack(source, fresh)
@@ -177,9 +176,9 @@ def _bring(name: str, archive: Archive, root: Path) -> None:
         ) from error
 
 
-def _fetch(name: str, archive: Archive, staging: Path, root: Path, errors: list[str]) -> Path:
+def _fetch(name: str, archive: Archive, staging: Path, root: Path) -> Path:
     """Download from the first address that gives the right file."""
-    target = staging / archive.file
+    target, errors = staging / archive.file, []
     for address in archive.addresses:
         print(f"{name}: downloading {archive.size / 1e6:.0f} MB into {root}, this once")
         try:

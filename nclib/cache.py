@@ -6,6 +6,7 @@ of functions. A kept result is one safetensors file, written beside its place an
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import json
@@ -24,30 +25,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nclib import places
+
+BARE = {*vars(nn.Module()), "_compiled_call_impl"}  # what every module has: its machinery
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
 
 def cache_root() -> Path:
     """``NCLIB_CACHE``, else ``data/runs`` of a checkout, else the user's cache folder."""
-    if os.environ.get("NCLIB_CACHE"):
-        return Path(os.environ["NCLIB_CACHE"]).expanduser()
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "pyproject.toml").exists():
-        return checkout / "data" / "runs"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nclib" / "runs"
+    return places.root("NCLIB_CACHE", "data/runs")
 
 
 def fingerprint(*parts: object) -> str:
     """The key of ``parts``: 24 hexadecimal digits.
 
-    Knows tensors, arrays, modules, data classes, containers, plain values and functions (by their
-    code, defaults, closure and the globals they use). Raises ``ValueError`` for anything else,
-    because a guess could serve a stale result.
+    Knows tensors, arrays, data classes, containers, plain values and functions (by their code,
+    defaults, closure and the globals they use). A module counts by its weights, which of them
+    learn, and the class and attributes of every module inside; not by its mode. Raises
+    ``ValueError`` for anything else, because a guess could serve a stale result.
     """
     digest = hashlib.sha256(torch.__version__.encode())
-    for part in parts:
-        for piece in _pieces(part, set()):
-            digest.update(piece)
-            digest.update(b"\0")
+    for piece in _pieces(parts, set()):
+        digest.update(f"{len(piece)}:".encode())
+        digest.update(piece)
     return digest.hexdigest()[:24]
+
+
+def _ours(module: str | None) -> bool:
+    """Whether code of this Python module may change between two calls: nclib's, the notebook's."""
+    return (module or "").split(".")[0] in ("__main__", "nclib")
 
 
 def _source(module: str) -> bytes:
@@ -73,16 +79,20 @@ def _pieces(part: object, seen: set[int]) -> Iterator[bytes]:
     elif isinstance(part, np.ndarray):
         yield from _pieces(torch.as_tensor(part), inside)
     elif isinstance(part, nn.Module):
-        yield repr(part).encode()
-        yield from _pieces([type(part).forward, part.state_dict()], inside)
+        yield from _module(part, inside)
     elif isinstance(part, Mapping):
+        yield str(len(part)).encode()
         for key, value in part.items():
             yield from _pieces(key, inside)
             yield from _pieces(value, inside)
     elif isinstance(part, (list, tuple, range)):
+        yield str(len(part)).encode()
         for value in part:
             yield from _pieces(value, inside)
+    elif isinstance(part, (set, frozenset)):  # its order changes from process to process
+        yield from sorted(fingerprint(value).encode() for value in part)
     elif is_dataclass(part) and not isinstance(part, type):
+        yield str(len(fields(part))).encode()
         for field in fields(part):
             yield from _pieces(getattr(part, field.name), inside)
     elif isinstance(part, functools.partial):
@@ -92,6 +102,8 @@ def _pieces(part: object, seen: set[int]) -> Iterator[bytes]:
     elif isinstance(part, type):
         yield f"{part.__module__}.{part.__qualname__}".encode()
         yield _source(part.__module__)
+        if part.__module__ == "__main__":
+            yield from _members(part, inside)
     elif isinstance(part, types.FunctionType):
         yield from _function(part, inside)
     elif isinstance(part, types.BuiltinFunctionType):
@@ -105,6 +117,55 @@ def _pieces(part: object, seen: set[int]) -> Iterator[bytes]:
         )
 
 
+def _module(model: nn.Module, seen: set[int]) -> Iterator[bytes]:
+    """Weights and buffers; which weights learn (a tied one is named once); each module inside.
+
+    Attributes of a module of ours must be known; what a library keeps in its own may be a mere
+    type. Of a hook the code counts, not what it has collected so far.
+    """
+    state = model.state_dict() | dict(model.named_buffers())
+    learning = [(name, p.requires_grad) for name, p in model.named_parameters()]
+    yield from _pieces([state, learning], seen)
+    for name, module in model.named_modules():
+        kind, inside = type(module), seen | {id(module)}
+        yield from _pieces([name, kind], inside)
+        if _ours(kind.__module__):
+            yield from _pieces(kind.forward, inside)
+            yield from _members(kind, inside | {id(kind)})
+        else:
+            yield from _or_type(getattr(kind, "forward", None), inside)
+        for key, value in vars(module).items():
+            if key not in BARE:
+                yield key.encode()
+                yield from (_pieces if _ours(kind.__module__) else _or_type)(value, inside)
+        for hook in (hook for place in HOOKS for hook in getattr(module, place, {}).values()):
+            yield from _code(hook.__code__) if isinstance(hook, types.FunctionType) else ()
+
+
+def _members(kind: type, seen: set[int]) -> Iterator[bytes]:
+    """Methods and constants of a class, and of those of its bases that are ours too."""
+    for base in kind.__mro__:
+        for name, member in vars(base).items() if _ours(base.__module__) else ():
+            if isinstance(member, (classmethod, staticmethod)):
+                member = member.__func__
+            elif isinstance(member, property):
+                member = member.fget
+            if isinstance(member, types.FunctionType):
+                yield from _code(member.__code__)
+            elif name.startswith("__"):
+                continue
+            yield name.encode()
+            yield from _or_type(member, seen)
+
+
+def _or_type(part: object, seen: set[int]) -> list[bytes]:
+    """The bytes of ``part``; those of its type where ``part`` cannot be known."""
+    try:
+        return list(_pieces(part, seen))
+    except ValueError:
+        return [f"{type(part).__module__}.{type(part).__qualname__}".encode()]
+
+
 def _function(function: types.FunctionType, seen: set[int]) -> Iterator[bytes]:
     """Code, defaults, closure; for functions of ours or the notebook, the globals they name."""
     yield function.__qualname__.encode()
@@ -112,7 +173,7 @@ def _function(function: types.FunctionType, seen: set[int]) -> Iterator[bytes]:
     yield from _pieces([function.__defaults__, function.__kwdefaults__], seen)
     for cell in function.__closure__ or ():
         yield from _pieces(cell.cell_contents, seen)
-    if (function.__module__ or "").split(".")[0] in ("__main__", "nclib"):
+    if _ours(function.__module__):
         for name in _names(function.__code__):
             if name in function.__globals__:
                 yield from _pieces(function.__globals__[name], seen)
@@ -130,24 +191,33 @@ def _code(code: types.CodeType) -> Iterator[bytes]:
             yield repr(constant).encode()
 
 
+@functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> list[str]:
+    """The globals that the code reads; ``co_names`` has the names of attributes, too."""
+    read = {
+        i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
     inner = [_names(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return sorted(set(code.co_names).union(*inner))
+    return sorted(read.union(*inner))
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> None:
     """Write tensors and a JSON record as one safetensors file, whole or not at all.
 
-    A place that cannot be written gives a warning, not an error: the result is still in memory.
+    What cannot be written gives a warning, not an error: the result is still in memory. Tensors
+    that share memory (tied weights) are written one by one.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
             draft = Path(staging) / path.name
-            whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+            whole = {
+                name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, t in tensors.items()
+            }
             save_file(whole, draft, {"record": json.dumps(record)})
             os.replace(draft, path)
-    except OSError as error:
+    except Exception as error:  # whatever it is, the hours of work behind the result count more
         warnings.warn(f"the result could not be kept in {path.parent}: {error}", stacklevel=2)
 
 

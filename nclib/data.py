@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from nclib import archives, pictures
+from nclib import archives, pictures, places
 from nclib.device import pick
 
 # name: (class in torchvision.datasets, its folder)
@@ -32,7 +32,6 @@ TORCHVISION_SETS = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
 }
 NAMES = ("digits", *TORCHVISION_SETS, *archives.ARCHIVES, "folder:PATH")
-SILENCE = 60.0  # seconds without a byte after which a download is given up
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,8 @@ class ImageSet:
     """Labelled images that live on one device.
 
     ``images`` float32 ``[N, C, H, W]`` in [0, 1]; ``labels`` int64 ``[N]`` in 0..K-1; ``classes``
-    the K class names. Raises ``ValueError`` when one of these does not hold.
+    the K class names. Raises ``ValueError`` when one of these does not hold, and for labels on
+    another device than the images.
     """
 
     images: Tensor
@@ -52,6 +52,9 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         check_images(self.images)
+        if isinstance(self.labels, Tensor) and self.labels.device != self.images.device:
+            got = f"{self.labels.device}, the images on {self.images.device}"
+            raise ValueError(f"labels: on {got}; one device is needed")
         check_labels(self.labels, len(self.images), self.num_classes)
 
     def __len__(self) -> int:
@@ -103,28 +106,23 @@ def check_images(images: Tensor, name: str = "images") -> None:
         raise ValueError(f"{name}: values run from {low:.4g} to {high:.4g}; [0, 1] is allowed")
 
 
-def check_labels(labels: Tensor, count: int, num_classes: int) -> None:
+def check_labels(labels: Tensor, count: int, num_classes: int, name: str = "labels") -> None:
     """Refuse anything but int64 ``[count]`` in 0..num_classes-1 with a ``ValueError``."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (count,):
         got = (
             f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels)
         )
-        raise ValueError(f"labels: got {got}; an int64 tensor [{count}] is needed")
+        raise ValueError(f"{name}: got {got}; an int64 tensor [{count}] is needed")
     low, high = labels.aminmax()
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f"labels: values run from {low} to {high}; 0..{num_classes - 1} is allowed"
+            f"{name}: values run from {low} to {high}; 0..{num_classes - 1} is allowed"
         )
 
 
 def data_root(root: str | Path | None = None) -> Path:
     """The data root: ``root``, else ``NCLIB_DATA``, else a checkout's data/, else the cache."""
-    if root or os.environ.get("NCLIB_DATA"):
-        return Path(root or os.environ["NCLIB_DATA"]).expanduser()
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "pyproject.toml").exists():
-        return checkout / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nclib" / "data"
+    return Path(root).expanduser() if root else places.root("NCLIB_DATA", "data")
 
 
 def load(
@@ -262,7 +260,7 @@ def _download(name: str, maker: Callable, root: Path, folder: str) -> None:
             raise PermissionError(f"{root} is read-only")
         with tempfile.TemporaryDirectory(prefix=f".incoming-{name}-", dir=root) as staging:
             print(f"{name}: downloading into {root}, this once")
-            socket.setdefaulttimeout(SILENCE)
+            socket.setdefaulttimeout(archives.SILENCE)
             maker(staging, train=True, download=True)
             if not (root / folder).exists():  # another process may have been faster
                 os.replace(Path(staging, folder), root / folder)

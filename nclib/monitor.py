@@ -39,7 +39,8 @@ class Monitor:
     A window of fewer than ``n`` requests is logged without a verdict.
 
     An existing ``log`` is continued. Raises ``ValueError`` where it belongs to another model, other
-    layers, another reference or other settings.
+    layers, another reference or other settings; and for settings that no window could be tested
+    with.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Monitor:
         seed: int = 0,
     ) -> None:
         check_images(reference, "reference")
+        _check(n=n, tests=tests, seconds=seconds, alarm_rate=alarm_rate, top=top)
         self.layers = tuple(activations.layer_names(model) if layers is None else layers)
         if len(reference) < 2 * n:
             raise ValueError(f"reference: {len(reference)} images; at least {2 * n} are needed")
@@ -73,7 +75,7 @@ class Monitor:
         self.level, self.alarm_rate, self.seed = level, alarm_rate, seed
         self.tests = {"tests": tests, "n": n, "permutations": permutations}
         settings = {**self.tests, "pool": pool, "every": every, "seconds": seconds}
-        settings |= {"level": level, "seed": seed}
+        settings |= {"level": level, "alarm_rate": alarm_rate, "top": top, "seed": seed}
         header = {
             "format": 1,
             "model": fingerprint(model),
@@ -82,7 +84,7 @@ class Monitor:
             "settings": settings,
         }
         self.windows = _open(self.log, header)
-        self._requests: list[tuple[str, float, dict[str, Tensor]]] = []
+        self._chunks: list[tuple[list[str], float, dict[str, Tensor]]] = []  # ids, when, features
 
     @property
     def done(self) -> int:
@@ -95,41 +97,65 @@ class Monitor:
         """Take a batch ``[B, C, H, W]`` that arrived at ``when`` (seconds); return closed windows.
 
         ``ids`` name the requests; by default they are numbered from the first of the log on.
+        Raises ``ValueError`` for ids that are not one each, and for a ``when`` before that of the
+        requests that came last, also those in the log.
         """
         check_images(images)
-        first = self.done + len(self._requests)
+        first = self.done + self._waiting
         ids = [str(first + i) for i in range(len(images))] if ids is None else list(map(str, ids))
         if len(ids) != len(images):
             raise ValueError(f"ids: got {len(ids)}; {len(images)} are needed, one per image")
-        if not math.isfinite(when) or (self._requests and when < self._requests[-1][1]):
-            raise ValueError(f"when: got {when}; finite seconds that never run backwards")
+        last = self._last()
+        if not math.isfinite(when) or when < last:
+            raise ValueError(f"when: got {when}; finite seconds from {last} on are allowed")
         closed = []
-        if self.every is None and self._requests and self._hour(when) != self._hour():
+        if self.every is None and self._chunks and self._hour(when) != self._hour():
             closed.append(self.close())
-        features = self._features(images)
-        for i, name in enumerate(ids):
-            row = {layer: rows[i] for layer, rows in features.items()}
-            self._requests.append((name, when, row))
-            if self.every is not None and len(self._requests) == self.every:
+        features, start = self._features(images), 0
+        while start < len(ids):
+            room = len(ids) if self.every is None else self.every - self._waiting
+            part = slice(start, start + room)
+            rows = {layer: values[part] for layer, values in features.items()}
+            self._chunks.append((ids[part], when, rows))
+            start += room
+            if self._waiting == self.every:
                 closed.append(self.close())
         return closed
 
     def close(self) -> dict | None:
-        """Test the open window now and write its line; None where it is empty."""
-        if not self._requests:
+        """Test the open window now, write its line and return it; None where it is empty.
+
+        ``add`` closes full windows itself; call this at the end. The line is on the disk when this
+        returns. It has "window" (its number), "start" and "end" (seconds), "requests", "rates"
+        (``{layer: share}``, "any layer" too), "alarm", "layer" (the one that fires most) and
+        "suspicious" (``[id, score]``, the oddest first); below ``n`` requests "alarm" is None.
+        """
+        if not self._chunks:
             return None
-        ids, times, rows = zip(*self._requests, strict=True)
-        suspect = {layer: torch.stack([row[layer] for row in rows]) for layer in self.layers}
+        ids = [name for names, _, _ in self._chunks for name in names]
+        parts = [rows for _, _, rows in self._chunks]
+        suspect = {layer: torch.cat([rows[layer] for rows in parts]) for layer in self.layers}
         window = {
             "window": len(self.windows),
-            "start": times[0],
-            "end": times[-1],
+            "start": self._chunks[0][1],
+            "end": self._chunks[-1][1],
             "requests": len(ids),
         } | self._verdict(ids, suspect)
         _append(self.log, window)
         self.windows.append(window)
-        self._requests = []
+        self._chunks = []
         return window
+
+    @property
+    def _waiting(self) -> int:
+        """Requests in the open window."""
+        return sum(len(names) for names, _, _ in self._chunks)
+
+    def _last(self) -> float:
+        """When the latest request came, be it in the open window or in the log."""
+        if self._chunks:
+            return self._chunks[-1][1]
+        return self.windows[-1]["end"] if self.windows else -math.inf
 
     def _verdict(self, ids: Sequence[str], suspect: Mapping[str, Tensor]) -> dict:
         if len(ids) < self.n:
@@ -147,10 +173,25 @@ class Monitor:
         }
 
     def _features(self, images: Tensor) -> dict[str, Tensor]:
-        return activations.features(self.model, images, self.layers, pool=self.pool)
+        found = activations.features(self.model, images, self.layers, pool=self.pool)
+        return {layer: rows.cpu() for layer, rows in found.items()}
 
     def _hour(self, when: float | None = None) -> int:
-        return int((self._requests[0][1] if when is None else when) // self.seconds)
+        return int((self._chunks[0][1] if when is None else when) // self.seconds)
+
+
+def _check(n: int, tests: int, seconds: float, alarm_rate: float, top: int) -> None:
+    """Refuse what would fail when the first window closes."""
+    rules = [
+        ("n", n, n >= 2, "2 or more"),
+        ("tests", tests, tests >= 1, "1 or more"),
+        ("seconds", seconds, 0 < seconds < math.inf, "a positive number"),
+        ("alarm_rate", alarm_rate, 0 < alarm_rate <= 1, "a number above 0, up to 1,"),
+        ("top", top, top >= 0, "0 or more"),
+    ]
+    for name, got, fine, allowed in rules:
+        if not fine:
+            raise ValueError(f"{name}: got {got}; {allowed} is allowed")
 
 
 def read(log: str | Path) -> tuple[dict, list[dict]]:

@@ -66,9 +66,11 @@ def fit(
     is every epoch) and returning a number, a tensor or a dict of these (column "name/key").
 
     ``seed`` fixes the order of the samples. The run is kept under the content of all these
-    arguments, so the same call returns at once; ``cache=False`` trains anew. Ctrl-C ends the
-    training early with a warning and returns what there is. Raises ``ValueError`` for sizes that
-    do not fit and for a loss that is no longer finite.
+    arguments, so the same call returns at once; ``cache=False`` trains anew. The model is left in
+    evaluation mode. The history's "accuracy" is that of the last forward pass of each step: with a
+    ``loss`` that attacks the images, on the attacked ones. Ctrl-C ends the training early with a
+    warning and returns what there is. Raises ``ValueError`` for sizes that do not fit and for a
+    loss that is no longer finite.
     """
     _check(train, epochs, batch_size, targets)
     probe_at = range(1, epochs + 1) if probe_at is None else sorted(set(probe_at))
@@ -104,7 +106,8 @@ def fit(
         warnings.warn(
             f"training stopped after {len(run.history.get('epoch', []))} epochs", stacklevel=2
         )
-    model.eval()
+    finally:
+        model.eval()
     run.seconds = time.perf_counter() - start
     run.history = {
         k: torch.stack(v) if isinstance(v[0], Tensor) else v for k, v in run.history.items()
@@ -115,7 +118,12 @@ def fit(
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
-    """Logits ``[N, K]``, in evaluation mode and without gradients; the model's mode is restored."""
+    """Logits ``[N, K]``, in evaluation mode and without gradients; the model's mode is restored.
+
+    Raises ``ValueError`` for a ``batch_size`` below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}; 1 or more is allowed")
     with evaluating(model), torch.no_grad():
         return torch.cat([model(batch) for batch in images.split(batch_size)])
 
@@ -164,7 +172,7 @@ class _Epoch:
         total, right = 0.0, 0
         order = torch.randperm(len(self.images), generator=self.order).to(self.images.device)
         with tap(model, [""]) as seen:  # the logits of the latest pass: accuracy for free
-            for index in order.chunk(self.batches):
+            for index in self._parts(order):
                 images, targets = self.images[index], self.targets[index]
                 if self.augment is not None:
                     images = self.augment(images, self.noise)
@@ -182,6 +190,13 @@ class _Epoch:
                 f"the loss became {mean}; lower lr, or check what loss and augment return"
             )
         return mean, float(right) / len(self.images)
+
+    def _parts(self, order: Tensor) -> tuple[Tensor, ...]:
+        """Batches of the order; none of a single sample, which batch normalisation refuses."""
+        parts = order.chunk(self.batches)
+        if len(parts[-1]) == 1 < len(parts[0]):
+            return order.tensor_split(min(len(parts), len(order) // 2))
+        return parts
 
 
 def _probe(
@@ -208,7 +223,8 @@ def _keep(run: Run, path) -> None:
     tensors = {f"model/{k}": v for k, v in run.model.state_dict().items()}
     tensors |= {f"history/{k}": v for k, v in run.history.items() if isinstance(v, Tensor)}
     numbers = {k: v for k, v in run.history.items() if not isinstance(v, Tensor)}
-    kept.save(path, tensors, {"history": numbers, "seconds": run.seconds})
+    record = {"history": numbers, "order": list(run.history), "seconds": run.seconds}
+    kept.save(path, tensors, record)
 
 
 def _restore(model: nn.Module, path) -> Run | None:
@@ -222,4 +238,6 @@ def _restore(model: nn.Module, path) -> Run | None:
     }
     model.load_state_dict(weights)
     model.eval()
-    return Run(model, {**record["history"], **columns}, record["seconds"], cached=True)
+    columns |= record["history"]
+    history = {name: columns[name] for name in record["order"]}
+    return Run(model, history, record["seconds"], cached=True)

@@ -6,6 +6,7 @@ import torchvision
 from torch import nn
 
 from nclib import activations, data, geometry, models
+from nclib.defenses.squeezing import Squeezed
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,41 @@ def test_tap_keeps_gradients_and_cleans_up_after_an_error(digits):
     assert not model.conv2._forward_hooks
 
 
+@pytest.mark.parametrize("relu", [nn.ReLU(inplace=True), nn.ReLU()])
+def test_a_later_layer_that_works_in_place_changes_nothing(relu):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), relu, nn.Linear(4, 2))
+    images = torch.rand(20, 1, 2, 2)
+    (found,) = activations.features(model, images, ["1"]).values()
+    assert found.min() < 0
+    assert torch.equal(found, model[1](images.flatten(1)))
+    with activations.tap(model, ["1"]) as seen:
+        model(images)
+    assert seen["1"].min() < 0 and seen["1"].requires_grad
+
+
+def test_features_of_a_model_that_works_in_place_by_a_function():
+    class Clipped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.fc = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(self.first(x).relu_())
+
+    torch.manual_seed(0)
+    (found,) = activations.features(Clipped(), torch.rand(20, 4), ["first"]).values()
+    assert found.min() < 0
+
+
+def test_an_error_on_the_way_leaves_mode_and_gradients_as_they_were(digits):
+    model = models.build("cnn", digits).train()
+    with pytest.raises(ValueError, match="pool: got 0"):
+        activations.features(model, digits.images, pool=0)
+    assert model.training and torch.is_grad_enabled()
+    assert not hasattr(activations, "stream")  # a generator would leak both into its caller's loop
+
+
 def test_pooling():
     x = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4)
     assert torch.equal(activations.pooled(x), x.mean((2, 3)))
@@ -64,6 +100,8 @@ def test_pooling():
     assert activations.pooled(x[:, :, 0, 0]).shape == (2, 3)
     with pytest.raises(ValueError, match="pool: got 'max'"):
         activations.pooled(x, "max")
+    with pytest.raises(ValueError, match="pool: got 'max'"):
+        activations.pooled(x[:, :, 0, 0], "max")  # also where there is nothing to pool
     with pytest.raises(ValueError, match="activation: got"):
         activations.pooled(x[0])
 
@@ -72,5 +110,11 @@ def test_bad_layers_and_models_are_refused(digits):
     model = models.build("cnn", digits)
     with pytest.raises(ValueError, match=r"layers: got \['conv9'\]"):
         activations.features(model, digits.images, ["conv9"])
+    with pytest.raises(ValueError, match="batch_size: got 0"):
+        activations.features(model, digits.images, batch_size=0)
+    with pytest.raises(
+        ValueError, match="model: Squeezed has no layers .* name them, .*model.conv1"
+    ):
+        activations.features(Squeezed(model, torch.round), digits.images)
     with pytest.raises(ValueError, match="no nn.Linear"):
         activations.classifier(nn.Conv2d(1, 1, 1))

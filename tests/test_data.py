@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from nclib import data, pictures
+from nclib import archives, data, pictures, places
 from nclib.data import ImageSet
 
 REAL = os.environ.get("NCLIB_DATA", "")
@@ -297,6 +297,16 @@ def test_an_image_set_refuses_what_breaks_the_contract(change, complaint):
         ImageSet(**(good | change), classes=("a", "b"))
 
 
+def test_labels_elsewhere_than_the_images_and_labels_by_another_name_are_refused():
+    images = torch.zeros(2, 1, 4, 4)
+    with pytest.raises(ValueError, match="labels: on meta, the images on cpu"):
+        ImageSet(images, torch.zeros(2, dtype=torch.int64, device="meta"), ("a", "b"))
+    with pytest.raises(ValueError, match="^clean_labels: got torch.float32"):
+        data.check_labels(torch.zeros(2), 2, 2, "clean_labels")
+    with pytest.raises(ValueError, match="^clean_labels: values run from 0 to 5"):
+        data.check_labels(torch.tensor([0, 5]), 2, 2, "clean_labels")
+
+
 def test_subset_takes_positions_or_a_mask_and_leaves_the_set_alone():
     whole = data.load("digits", n_test=30)[1]
     mask = whole.labels < 3
@@ -318,7 +328,7 @@ def test_the_order_of_data_roots(tmp_path, monkeypatch):
     assert data.data_root() == Path.home() / "elsewhere"
     monkeypatch.setenv("NCLIB_DATA", "")
     checkout = tmp_path / "checkout"
-    monkeypatch.setattr(data, "__file__", str(checkout / "nclib" / "data.py"))
+    monkeypatch.setattr(places, "__file__", str(checkout / "nclib" / "places.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert data.data_root() == tmp_path / "cache" / "nclib" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -523,7 +533,7 @@ def test_a_connection_cut_half_way_leaves_nothing(tmp_path, server):
 
 
 def test_a_host_that_falls_silent_is_given_up(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(data, "SILENCE", 0.2)
+    monkeypatch.setattr(archives, "SILENCE", 0.2)
     server.fault = "stall"
     assert "timed out" in failed("mnist", tmp_path)
 

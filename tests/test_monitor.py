@@ -55,6 +55,57 @@ def test_hours_close_windows_and_small_ones_get_no_verdict(deployed, tmp_path):
     assert monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **options).done == 50
 
 
+def test_windows_hold_the_same_requests_however_they_arrive(deployed, tmp_path, monkeypatch):
+    model, reference, requests = deployed
+    taken = {}
+    for name, sizes in {"one": [200], "many": [7, 60, 1, 72, 60]}.items():
+        taken[name], start = [], 0
+        watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / name, **OPTIONS)
+        monkeypatch.setattr(
+            watch, "_verdict", lambda ids, rows, n=name: taken[n].append((ids, rows)) or {}
+        )
+        for i, size in enumerate(sizes):
+            watch.add(requests[start : start + size], when=float(i))
+            start += size
+        assert [w["requests"] for w in watch.windows] == [60, 60, 60] and watch.close()
+    assert [(w["start"], w["end"]) for w in watch.windows] == [(0, 1), (1, 3), (3, 4), (4, 4)]
+    for (ids, rows), (others, more) in zip(*taken.values(), strict=True):
+        assert ids == others and torch.allclose(rows["conv4"], more["conv4"], atol=1e-5)
+    assert [i for ids, _ in taken["many"] for i in ids] == [str(i) for i in range(200)]
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("n", 1),
+        ("tests", 0),
+        ("seconds", 0),
+        ("seconds", float("nan")),
+        ("alarm_rate", 0),
+        ("alarm_rate", 1.5),
+        ("top", -1),
+    ],
+)
+def test_settings_that_no_window_could_use_are_refused_at_once(deployed, tmp_path, name, value):
+    model, reference, _ = deployed
+    with pytest.raises(ValueError, match=f"^{name}: got {value}"):
+        monitor.Monitor(model, None, reference, tmp_path / "log", **{**OPTIONS, name: value})
+    assert not (tmp_path / "log").exists()
+
+
+def test_time_never_runs_back_into_a_closed_window(deployed, tmp_path):
+    model, reference, requests = deployed
+
+    def make():
+        return monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **OPTIONS)
+
+    watch = make()
+    assert len(watch.add(requests[:60], when=100.0)) == 1
+    for one in (watch, make()):
+        with pytest.raises(ValueError, match="when: got 99.0; finite seconds from 100.0 on"):
+            one.add(requests[:3], when=99.0)
+
+
 def test_a_restart_with_something_else_is_refused(deployed, tmp_path):
     model, reference, requests = deployed
     log = tmp_path / "log"
@@ -66,6 +117,8 @@ def test_a_restart_with_something_else_is_refused(deployed, tmp_path):
         ({"layers": ["conv1"]}, "layers"),
         ({"reference": reference[:150]}, "reference"),
         ({"options": {**OPTIONS, "seed": 3}}, "settings"),
+        ({"options": {**OPTIONS, "alarm_rate": 0.9}}, "settings"),
+        ({"options": {**OPTIONS, "top": 1}}, "settings"),
     ]:
         chosen = {
             "model": model,

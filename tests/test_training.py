@@ -1,8 +1,7 @@
 """Training, its cache and its interruption; the key that the cache is kept under."""
 
-import subprocess
-import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -112,15 +111,6 @@ def test_fingerprints_tell_functions_apart():
         cache.fingerprint(object())
 
 
-def test_fingerprints_do_not_change_from_process_to_process():
-    code = (
-        "from nclib.cache import fingerprint\n"
-        "print(fingerprint(lambda x: x in {'a', 'b', 'c', 'd'}, {'k': (1, None)}))"
-    )
-    runs = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(3)}
-    assert len(runs) == 1
-
-
 def test_a_broken_file_is_made_again(digits, own_cache):
     train, _ = digits
     training.fit(small(train), train, epochs=1, progress=False)
@@ -199,6 +189,38 @@ def test_the_last_layer_is_evaluated_without_touching_the_mode(digits):
     assert not model.hidden1[1].training
 
 
+@pytest.mark.parametrize(
+    "count, batch_size, sizes",
+    [
+        (65, 32, [22, 22, 21]),
+        (5, 2, [3, 2]),
+        (64, 32, [32, 32]),
+        (66, 32, [22] * 3),
+        (3, 1, [1] * 3),
+    ],
+)
+def test_no_batch_of_many_is_a_single_sample(digits, count, batch_size, sizes):
+    part, seen = digits[0].subset(torch.arange(count)), []
+
+    def loss(model, images, labels):
+        seen.append(len(images))
+        return nn.functional.cross_entropy(model(images), labels)
+
+    model = models.build("mlp", part, widths=(8,), batchnorm=batch_size > 1)
+    options = {"epochs": 1, "loss": loss, "cache": False, "progress": False}
+    training.fit(model, part, batch_size=batch_size, **options)
+    assert seen == sizes
+
+
+def test_the_model_is_left_in_evaluation_mode_whatever_happens(digits):
+    train, _ = digits
+    for loss, error in [(lambda m, x, y: m(x).sum() * float("nan"), ValueError), (None, None)]:
+        model, options = small(train), {"epochs": 1, "cache": False, "progress": False}
+        with pytest.raises(error) if error else nullcontext():
+            training.fit(model, train, loss=loss, **options)
+        assert not any(module.training for module in model.modules())
+
+
 def test_bad_arguments_are_refused(digits):
     train, _ = digits
     with pytest.raises(ValueError, match="epochs"):
@@ -207,5 +229,7 @@ def test_bad_arguments_are_refused(digits):
         training.fit(small(train), train, targets=torch.zeros(3, 10))
     with pytest.raises(ValueError, match="loss became"):
         training.fit(small(train), train, lr=1e9, epochs=3, progress=False)
+    with pytest.raises(ValueError, match="batch_size: got 0"):
+        training.predict(small(train), train.images, batch_size=0)
     with pytest.raises(ValueError, match="arch: got 'vgg'"):
         models.build("vgg", train)

@@ -11,7 +11,7 @@ import sys
 
 from nclib.scoreboard.engine import BACKENDS, run
 from nclib.scoreboard.grids import GRIDS, cells_of
-from nclib.scoreboard.store import RESULTS, ROOT, Store
+from nclib.scoreboard.store import OUT, RESULTS, ROOT, Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     runner.add_argument("--jobs", type=int, default=1, help="processes; -1 is one per core")
     runner.add_argument("--backend", choices=BACKENDS, default="loky")
     runner.add_argument("--scheduler", help="address of a Dask scheduler")
-    runner.add_argument("--out", default=RESULTS, help="CSV file (default: %(default)s)")
+    runner.add_argument("--out", default=OUT, help="CSV file (default: %(default)s)")
     writer = commands.add_parser("report", help="heat maps, docs/scoreboard.md, README table")
     writer.add_argument("--results", default=RESULTS)
     writer.add_argument("--root", default=ROOT, help="checkout (default: %(default)s)")

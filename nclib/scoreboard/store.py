@@ -7,11 +7,12 @@ import io
 import os
 from pathlib import Path
 
+from nclib import places
 from nclib.scoreboard.grids import Cell
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
-RESULTS = ROOT / "data" / "results" / "scoreboard.csv"
+ROOT = places.checkout() or Path.cwd()
+RESULTS = places.tables() / "scoreboard.csv"  # the committed board, to read
+OUT = ROOT / "data" / "results" / "scoreboard.csv"  # the same in a checkout, never in a wheel
 COLUMNS = (
     *Cell._fields,
     "kind",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nclib import detection
+from nclib import detection, places
 from nclib.scoreboard import methods, report
 from nclib.scoreboard.cells import prepare
 from nclib.scoreboard.grids import GRIDS, cells_of
@@ -35,7 +35,7 @@ def submit(
     compare with (None: the committed ones). Raises ``ValueError`` for a data set without a grid,
     for a taken name, and for scores of another shape or not finite.
     """
-    board = _board() if board is None else board
+    board = places.results("scoreboard") if board is None else board
     if f"submit-{dataset}" not in GRIDS:
         known = ", ".join(g.removeprefix("submit-") for g in GRIDS if g.startswith("submit-"))
         raise ValueError(f"dataset: got {dataset!r}; allowed are {known}")
@@ -84,9 +84,3 @@ def rank(rows: pd.DataFrame, name: str) -> pd.DataFrame:
         after = rows.groupby("method")[["accuracy", "asr"]].mean()
         table = table.join(after, on="method")
     return table
-
-
-def _board() -> pd.DataFrame:
-    from nclib.lesson import results  # it finds the table in a checkout and in a wheel
-
-    return results("scoreboard")
