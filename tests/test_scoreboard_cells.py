@@ -198,3 +198,18 @@ def test_cells_and_board_agree_on_the_model(small):
     assert all(len(h) == len(case.train) for h in case.early.values())
     store = Store("unused.csv")
     assert run([], store, progress=False) == {} and not store.path.exists()
+
+
+def test_the_committed_board_is_whole_over_five_seeds_on_digits_and_mnist():
+    rows = report.read()
+    for dataset in ("digits", "mnist"):
+        keys = rows[rows.dataset == dataset][["dataset", "poison", "rate", "seed", "method"]]
+        have = {Cell(*key) for key in keys.itertuples(index=False)}
+        assert not set(cells_of(dataset)) - have and keys.seed.nunique() >= 5
+
+
+def test_the_page_names_attacks_that_fail_by_themselves():
+    rows = report.read()
+    text = report.document(rows, report.summary(rows))
+    assert "the success of badnets 1% and clean-label 5% is below .1" in text.split("## mnist")[1]
+    assert "is below .1" not in text.split("## mnist")[0]

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from nclib.scoreboard.grids import Cell
 from nclib.scoreboard.store import Store
 
-BACKENDS = ("loky", "dask", "ray")
+BACKENDS = ("loky", "dask")  # ray hands nothing over before all is done: a kill would lose it
 Work = Callable[[Cell], dict]
 
 
@@ -96,10 +96,6 @@ def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[Parallel
 
             client = stack.enter_context(Client(scheduler))
             options = {"n_jobs": -1, "client": client, "wait_for_workers_timeout": 60}
-        if backend == "ray":
-            from ray.util.joblib import register_ray  # not in any extra: install it by hand
-
-            register_ray()
         stack.enter_context(parallel_config(backend, **options))
         if backend == "dask":  # on a cluster of one core joblib would work here, beside it
             engine = get_active_backend()[0]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 # data set: training images, test images (None is all), epochs of a training
 SIZES = {"digits": (None, None, 12), "mnist": (1000, 1000, 8), "cifar10": (None, None, 60)}
 EARLY = 3  # detectors look at the features after so many epochs, before wrong labels are memorised
+ADVERSARIAL_EPS = 0.1  # of the adversarial training, in image units
 
 DETECTORS = ("robust_distance", "whitened_margin", "spectral", "activation_clustering")
 CONTROLS = ("none", "random", "oracle")

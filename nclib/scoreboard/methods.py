@@ -17,9 +17,10 @@ from torch.nn.functional import one_hot
 
 from nclib import correction, data, detection, training
 from nclib.defenses import adversarial_training, partition, squeezing
+from nclib.scoreboard.grids import ADVERSARIAL_EPS
 
 FALSE_ALARM = 0.05  # a clean set is cut as if so much of it were poisoned
-ADVERSARIAL_EPS, PARTS, BITS = 0.1, 10, 1
+PARTS, BITS = 10, 1
 
 
 def apply(cell, case) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nclib.plots import scoreboard as draw
 from nclib.poisons.metrics import interval
-from nclib.scoreboard.grids import EARLY, KINDS, POISONS, SIZES
+from nclib.scoreboard.grids import ADVERSARIAL_EPS, EARLY, KINDS, POISONS, SIZES
 from nclib.scoreboard.store import RESULTS, ROOT
 
 BEGIN, END = "<!-- scoreboard: written by nclib.scoreboard report -->\n", "<!-- /scoreboard -->"
@@ -105,6 +105,7 @@ is the small CNN.
 - *Correctors.* `consensus` and `relabel` decide for themselves how much to change. `fine_tune` and
   `etf_head` get 5% clean images, taken from the test set.
 - *Defences.* `squeezing`: one bit a pixel. `partition`: a vote of ten models on disjoint parts.
+  `adversarial`: single-step adversarial training (Wong et al. 2020) with eps {eps}.
 - *Poisons.* `sig` is the variant with relabelled samples, and `wanet` has no noise mode.
   `clean-label` hardens the bases with eps .3 and doubles the trigger at test time.
 
@@ -114,12 +115,12 @@ To measure a cell again: delete its row, then `python -m nclib.scoreboard run di
 
 def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     """The page of the readers' site."""
-    parts = [HEAD.format(early=EARLY)]
+    parts = [HEAD.format(early=EARLY, eps=ADVERSARIAL_EPS)]
     for dataset in rows.dataset.unique():
         n_train, _, epochs = SIZES.get(dataset, (None, None, "?"))
         parts.append(
             f"## {dataset}\n\n{n_train or 'All'} training images, {epochs} epochs, "
-            f"{_seeds(rows[rows.dataset == dataset])} seeds.\n"
+            f"{_seeds(rows[rows.dataset == dataset])} seeds.{_failures(table, dataset)}\n"
         )
         parts.append(
             f"![Heat maps of the board on {dataset}: AUROC, accuracy and attack success, methods "
@@ -129,6 +130,16 @@ def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
         for metric, meaning in METRICS.items():
             parts.append(f"### {dataset}: {meaning}\n\n{_markdown(table, dataset, metric)}")
     return "\n".join(parts)
+
+
+def _failures(table: pd.DataFrame, dataset: str) -> str:
+    """A sentence on the attacks that fail by themselves, or nothing."""
+    none = table[(table.dataset == dataset) & (table.method == "none") & (table.metric == "asr")]
+    weak = [title(r.poison, r.rate) for r in none.itertuples() if r.mean < 0.1]
+    if not weak:
+        return ""
+    names = " and ".join([", ".join(weak[:-1]), weak[-1]] if weak[1:] else weak)
+    return f" Without any method the success of {names} is below .1: those columns compare nothing."
 
 
 def _seeds(rows: pd.DataFrame) -> str:
