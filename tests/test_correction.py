@@ -1,5 +1,7 @@
 """Corrections: what is removed, relabelled and tuned, on digits small enough for a test."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -106,6 +108,8 @@ def test_the_core_is_a_share_of_every_class():
     assert labels[core].bincount().tolist() == [2, 5, 8, 2]
     with pytest.raises(ValueError, match="share"):
         correction.core_of(torch.arange(64.0), labels, 1.5)
+    with pytest.raises(ValueError, match="odd"):
+        correction.core_of(torch.arange(63.0), labels)
 
 
 def test_remove_keeps_the_truth_and_refuses_to_empty_a_class(digits):
@@ -116,6 +120,23 @@ def test_remove_keeps_the_truth_and_refuses_to_empty_a_class(digits):
         correction.remove(dirty, dirty.labels == 4)
     with pytest.raises(ValueError, match="bool"):
         correction.remove(dirty, dirty.labels)
+    for mask in (dirty.is_poisoned[:5], torch.ones(len(dirty) + 1).bool(), dirty.labels):
+        with pytest.raises(ValueError, match=rf"bad: .*bool \[{len(dirty)}\]"):
+            correction.random_removal(dirty.labels, mask)
+
+
+def test_no_layer_is_refused_by_name(digits):
+    train, _ = digits
+    for call in (
+        lambda: correction.relabel(train, {}),
+        lambda: correction.typicality({}, train.labels),
+        lambda: correction.relabel(train, {"x": train.images.flatten(1)}, repeats=0),
+    ):
+        with pytest.raises(ValueError, match="features|repeats"):
+            call()
+    with pytest.raises(ValueError, match="doubted"):
+        mask = torch.zeros(len(train)).bool()
+        correction.lookalikes({"x": train.images.flatten(1)}, train.labels, mask, mask[1:])
 
 
 def test_relabel_restores_separable_classes_and_drops_the_unclear(digits):
@@ -144,6 +165,18 @@ def test_the_etf_head_is_an_etf_and_stays_one(digits, backdoored):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())  # a copy
 
 
+def test_the_options_of_the_optimiser_reach_the_etf_head(digits, backdoored):
+    clean, options = digits[1].subset(torch.arange(60)), {"epochs": 2, "cache": False}
+    usual, still, stiff = (
+        dict(correction.etf_head(backdoored[1], clean, **options, **more).model.named_parameters())
+        for more in ({}, {"momentum": 0.0}, {"weight_decay": 0.5})
+    )
+    first = next(iter(usual))
+    assert not torch.equal(usual[first], still[first])
+    assert not torch.equal(usual[first], stiff[first])
+    assert torch.equal(usual["fc.weight"], stiff["fc.weight"])  # frozen weights do not decay
+
+
 def test_fine_tuning_works_on_a_copy(digits, backdoored):
     dirty, model = backdoored
     before = model.fc.weight.clone()
@@ -165,3 +198,8 @@ def test_the_asr_counts_other_classes_only(digits):
     )
     assert found["asr"] == success(Always3(), dirty, test)
     assert "asr" not in correction.outcome(Always3(), test, test)
+    assert "asr" not in correction.outcome(Always3(), test, poisons.label_flip(digits[0]))
+    aimed = replace(dirty, trigger=None, victims=test.images[:2])
+    assert correction.outcome(Always3(), test, aimed)["asr"] == 1
+    with pytest.raises(ValueError, match="test: every image has the label 3"):
+        success(Always3(), dirty, test.subset(test.labels == 3))

@@ -179,12 +179,41 @@ def test_auroc_agrees_with_scikit_learn_also_with_ties():
         assert detection.auroc(score, bad) == pytest.approx(roc_auc_score(bad, score))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_copies_that_fill_half_of_a_class_leave_the_distances_finite(value):
+    features, labels = blobs(classes=3, each=20)
+    copies = (labels == 0).nonzero().flatten()[:15]
+    features[copies] = value
+    score = detection.robust_distance(features, labels)
+    assert score.isfinite().all() and float(score.max()) <= 1e9
+    rest = (labels == 0) & ~torch.isin(torch.arange(60), copies)
+    assert float(score[rest].min()) > float(score[copies].max())
+    assert detection.combine({"a": score, "b": score}).isfinite().all()
+
+
+@pytest.mark.parametrize("shrink", [5, -0.1, float("nan")])
+def test_a_share_of_shrinkage_outside_0_to_1_is_refused(shrink):
+    with pytest.raises(ValueError, match="shrink"):
+        detection.whitened_margin(*blobs(), shrink=shrink)
+
+
+def test_the_median_rule_says_nothing_where_more_than_half_are_equal():
+    score, labels = torch.zeros(40, dtype=torch.float64), torch.arange(40) // 20
+    score[[3, 5, 7]] = 1e-9
+    assert not detection.RULES["mad"](score, labels).any()
+    score[20:] = torch.linspace(0, 1, 20)
+    score[39] = 50.0
+    assert detection.RULES["mad"](score, labels).nonzero().flatten().tolist() == [39]
+
+
 def test_operating_points_by_hand():
     score = torch.arange(100.0)
     bad = torch.zeros(100, dtype=torch.bool)
     bad[[99, 97, 50]] = True
     assert detection.tpr_at_fpr(score, bad, 0.01) == pytest.approx(1 / 3)
     assert detection.tpr_at_fpr(score, bad, 0.05) == pytest.approx(2 / 3)
+    clean = torch.arange(101.0)  # 29 of the 100 clean ones above the threshold, not 28
+    assert detection.tpr_at_fpr(torch.where(clean == 100, 70.5, clean), clean == 100, 0.29) == 1
     assert detection.precision_at(score, bad, 3) == pytest.approx(2 / 3)
     assert detection.precision_at(torch.zeros(100), bad, 10) == pytest.approx(0.03)  # all tied
     control = detection.auroc(detection.random_score(torch.zeros(20000)), torch.arange(20000) < 500)
@@ -202,8 +231,12 @@ def test_combining_layers():
     assert (
         0 <= detection.combine(layers, "rank").min() <= detection.combine(layers, "rank").max() <= 1
     )
+    tied = detection.combine({"a": torch.zeros(6), "b": torch.tensor([0.0, 1, 1, 1, 1, 5])}, "rank")
+    torch.testing.assert_close(tied, torch.tensor([1, 2, 2, 2, 2, 3]).double() / 4)
     with pytest.raises(ValueError, match="rule"):
         detection.combine(layers, "vote")
+    with pytest.raises(ValueError, match="scores"):
+        detection.combine({}, "max")
 
 
 @pytest.mark.parametrize(("name", "most"), [("mad", 0.03), ("mixture", 0.03), ("gap", 0.15)])

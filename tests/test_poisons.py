@@ -93,13 +93,15 @@ def test_the_budget_holds_and_labels_stay(name, eps, small, net, victims):
 
 
 def test_hardened_bases_stay_in_their_budget_and_get_harder(small, net):
-    chosen = small.subset(small.labels == 0)
-    moved = poisons.clean_label.harden(net, chosen.images, chosen.labels, 0.1, 10)
-    assert (moved - chosen.images).abs().max() <= 0.1 + 1e-6
+    hard = poisons.clean_label_backdoor(small, net, 0.05, 0, eps=0.1, steps=10, amplitude=0.0)
+    base = small.subset(hard.is_poisoned)
+    moved = hard.images[hard.is_poisoned]
+    assert len(base) == 15 and (moved - base.images).abs().max() <= 0.1 + 1e-6
     before, after = (
-        cross_entropy(training.predict(net, x), chosen.labels) for x in (chosen.images, moved)
+        cross_entropy(training.predict(net, x), base.labels) for x in (base.images, moved)
     )
     assert after > before + 0.1
+    assert all(w.grad is None and w.requires_grad for w in net.parameters())
     bad = poisons.clean_label_backdoor(small, net, 0.05, 0, eps=0.0)
     trigger = triggers.corners(small.shape)
     assert torch.equal(bad.images[bad.is_poisoned], trigger(small.images[bad.is_poisoned]))
@@ -166,6 +168,7 @@ def test_wanet_marks_its_noise_samples_and_keeps_their_labels(small):
         (lambda d, n, v: poisons.wanet(d, s=-1), "s and k"),
         (lambda d, n, v: poisons.wanet(d, noise_ratio=-1), "noise_ratio"),
         (lambda d, n, v: poisons.clean_label_backdoor(d, n, 0.2), "rate"),
+        (lambda d, n, v: poisons.clean_label_backdoor(d, n, steps=-3), "steps"),
         (lambda d, n, v: poisons.narcissus(d, n, eps=-0.1), "eps"),
         (lambda d, n, v: poisons.feature_collision(d, n, v, 12), "target"),
         (lambda d, n, v: poisons.feature_collision(d, n, v[:, :, :4], 1), "victims"),
@@ -230,6 +233,9 @@ def test_gradient_matching_aligns_and_a_restart_never_hurts(small, net, victims)
     start, one, three = aligned(steps=0), aligned(steps=40, restarts=1), aligned(steps=40)
     assert one > start + 0.2
     assert three >= one - 1e-6
+    told = []
+    aligned(steps=3, restarts=2, on_step=lambda *what: told.append(what[:2]))
+    assert told == [(r, s) for r in range(2) for s in range(3)]
     shifted = aligned(steps=40, restarts=1, augment=poisons.random_shift(0.5))
     assert shifted > start + 0.1 and shifted != one
 
@@ -252,6 +258,18 @@ def test_a_new_head_leaves_the_backbone_alone(small, net):
     layers = ["hidden1", "hidden2"]
     old, new = (activations.features(m, small.images, layers) for m in (net, fresh))
     assert all(torch.equal(old[k], new[k]) for k in layers)
+
+
+def test_a_head_without_bias_is_trained_anew_too(small):
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10, bias=False))
+    assert training.accuracy(poisons.retrain_head(plain, small), small) > 0.9
+
+
+def test_an_outcome_without_a_clean_model_has_no_control(small, net):
+    bad = poisons.badnets(small, 0.1)
+    alone, both = metrics.outcome(net, None, bad, small), metrics.outcome(net, net, bad, small)
+    assert set(alone) == {"accuracy", "success"} and alone.items() <= both.items()
+    assert set(both) == {"accuracy", "success", "control_accuracy", "control_success"}
 
 
 def test_intervals():

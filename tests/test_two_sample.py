@@ -110,6 +110,15 @@ def test_the_signed_witness_ranks_the_odd_ones_first():
     assert float(score[7]) == pytest.approx(float(by_hand))
 
 
+def test_the_witness_builds_no_kernel_of_the_naturals(monkeypatch):
+    shapes, kernel = [], two_sample.kernel
+    monkeypatch.setattr(
+        two_sample, "kernel", lambda *a: shapes.append(kernel(*a).shape) or kernel(*a)
+    )
+    detection.witness(gauss(50), gauss(10, seed=1))
+    assert shapes == [(10, 60)]
+
+
 def test_disjoint_halves():
     a, b = detection.disjoint_halves(101)
     assert torch.equal(torch.cat([a, b]).sort().values, torch.arange(101))
@@ -129,6 +138,10 @@ def test_constant_features_give_no_alarm():
         (lambda: detection.mmd_test(gauss(9) * torch.nan, gauss(9)), "NaN"),
         (lambda: detection.mmd_test(gauss(1), gauss(9)), "natural"),
         (lambda: detection.mmd_test(gauss(9), gauss(9), permutations=0), "permutations"),
+        (lambda: detection.mmd(gauss(9), gauss(0)), "suspect"),
+        (lambda: detection.mmd(gauss(0), gauss(9)), "natural"),
+        (lambda: detection.mmd(gauss(9), gauss(9, dim=3)), "3 features; 6"),
+        (lambda: detection.top(torch.arange(10.0), count=-2), "count"),
         (lambda: detection.layer_rates({"x": gauss(99)}, None, n=50), "natural"),
         (lambda: detection.layer_rates({"x": gauss(99)}, None, permutations=9), "permutations"),
         (lambda: detection.layer_rates({"x": gauss(200)}, {"y": gauss(200)}), "layers"),

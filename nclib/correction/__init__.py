@@ -1,12 +1,11 @@
 """Repair a poisoned training set or a poisoned model: remove, relabel, fine-tune, ETF head.
 
-``consensus`` decides what to remove without being told how much is poisoned (``rule``); the rest
-acts on such a decision (``repair``). Report every repair beside ``random_removal`` of the same
+``consensus`` decides what to remove without being told how much is poisoned (``opinions``); the
+rest acts on such a decision (``repair``). Report every repair beside ``random_removal`` of the same
 count and beside the oracle, which knows the poison.
 """
 
-from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
-from nclib.correction.rule import (
+from nclib.correction.opinions import (
     Build,
     Consensus,
     consensus,
@@ -15,6 +14,7 @@ from nclib.correction.rule import (
     lookalikes,
     typicality,
 )
+from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
 
 __all__ = [
     "Build",

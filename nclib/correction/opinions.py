@@ -38,8 +38,11 @@ def typicality(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """How odd a sample is in its class, at its worst layer: ``[N]``; 0 typical, 1 odd, > 1 wrong.
 
     The rank of the robust distance in the class, the largest over the layers ``{layer: [N, D]}``;
-    plus 1 where at half of the layers another class mean is nearer.
+    plus 1 where at half of the layers another class mean is nearer. Raises ``ValueError`` for no
+    layer and for what ``robust_distance`` refuses.
     """
+    if not features:
+        raise ValueError("features: got no layer; {layer: [N, D]} with at least one is needed")
     labels = labels.cpu()
     count, ranks, crossed = int(labels.max()) + 1, [], []
     for hidden in features.values():
@@ -54,10 +57,17 @@ def typicality(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
 
 
 def core_of(odd: Tensor, labels: Tensor, share: float = 0.2) -> Tensor:
-    """The ``share`` of each class with the lowest ``odd`` ``[N]``: a mask ``[N]``."""
+    """The ``share`` of each class with the lowest ``odd``, at least 2 samples: bool ``[N]``, CPU.
+
+    ``odd`` ``[N]`` is what ``typicality`` returns, ``labels`` is int64 ``[N]``. Of ties the first
+    stay. Raises ``ValueError`` for a share outside (0, 1) and for other lengths.
+    """
     if not 0 < share < 1:
         raise ValueError(f"share: got {share}; 0 < share < 1 is allowed")
-    mask, labels = torch.zeros(len(odd), dtype=torch.bool), labels.cpu()
+    if odd.shape != labels.shape:
+        raise ValueError(f"odd: got {tuple(odd.shape)}; {tuple(labels.shape)} is needed")
+    odd, labels = odd.cpu(), labels.cpu()
+    mask = torch.zeros(len(odd), dtype=torch.bool)
     for index in per_class(labels, int(labels.max()) + 1):
         keep = max(2, round(share * len(index)))
         mask[index[odd[index].argsort(stable=True)[:keep]]] = True
@@ -137,15 +147,20 @@ def lookalikes(
     rounds: int = 3,
     folds: int = 5,
 ) -> Tensor:
-    """``rejected`` ``[N]`` and what resembles it, in the classes that lost far more than others.
+    """``rejected`` and what resembles it, in the classes that lost far more: bool ``[N]``, CPU.
 
     Such a class has a share of rejected samples ``excess`` above the median class. There a linear
     discriminant on the standardised ``features`` ``{layer: [N, D]}`` is fitted to tell rejected
     from undoubted samples, and each sample is judged by the fit of the other ``folds``. A trigger
     is one direction, so this finds also the triggered images that both models took for their
-    label. Repeated for ``rounds``, because the group grows.
+    label. Repeated for ``rounds``, because the group grows. ``labels`` is int64, ``rejected`` and
+    ``doubted`` are bool, all ``[N]``. Ours, after the idea of Tran, Li and Madry 2018 (arXiv
+    1811.00636) that poison leaves one direction in feature space. Raises ``ValueError`` for masks
+    that do not fit.
     """
-    rejected, doubted, labels = rejected.clone(), doubted.cpu(), labels.cpu()
+    for name, mask in (("rejected", rejected), ("doubted", doubted)):
+        check_mask(mask, len(labels), name)
+    rejected, doubted, labels = rejected.cpu().clone(), doubted.cpu(), labels.cpu()
     size = labels.bincount().clamp_min(1)
     share = labels[rejected].bincount(minlength=len(size)) / size
     hidden = torch.cat([h.detach().cpu().double() for h in features.values()], 1)
@@ -162,6 +177,12 @@ def lookalikes(
                 break
             rejected[index[more]] = True
     return rejected
+
+
+def check_mask(mask: Tensor, count: int, name: str = "bad") -> None:
+    """Refuse anything but a bool tensor ``[count]`` with a ``ValueError``."""
+    if mask.dtype != torch.bool or mask.shape != (count,):
+        raise ValueError(f"{name}: got {mask.dtype} {tuple(mask.shape)}; bool [{count}] is needed")
 
 
 def _resembles(hidden: Tensor, group: Tensor, sure: Tensor, folds: int) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from nclib import activations, geometry, training
-from nclib.correction.rule import consensus
+from nclib.correction.opinions import check_mask, consensus
 from nclib.data import ImageSet
 from nclib.detection import margins
 from nclib.detection.common import per_class
-from nclib.poisons.metrics import success
+from nclib.poisons import PoisonedSet, metrics
 
 
 def remove(data: ImageSet, bad: Tensor | None = None, **options) -> ImageSet:
@@ -23,8 +23,7 @@ def remove(data: ImageSet, bad: Tensor | None = None, **options) -> ImageSet:
     ``options`` go to ``consensus``. Raises ``ValueError`` where a class would be emptied.
     """
     bad = consensus(data, **options).bad if bad is None else torch.as_tensor(bad).cpu()
-    if bad.dtype != torch.bool or bad.shape != (len(data),):
-        raise ValueError(f"bad: got {bad.dtype} {tuple(bad.shape)}; bool [{len(data)}] is needed")
+    check_mask(bad, len(data))
     labels = data.labels.cpu()
     emptied = set(labels.unique().tolist()) - set(labels[~bad].unique().tolist())
     if emptied:
@@ -33,8 +32,13 @@ def remove(data: ImageSet, bad: Tensor | None = None, **options) -> ImageSet:
 
 
 def random_removal(labels: Tensor, bad: Tensor, seed: int = 0) -> Tensor:
-    """The control: as many samples as ``bad`` takes from each class, drawn at random: ``[N]``."""
-    labels, bad = labels.cpu(), bad.cpu()
+    """The control: as many samples as ``bad`` takes from each class, at random: bool ``[N]``, CPU.
+
+    ``labels`` int64 ``[N]``, ``bad`` bool ``[N]``; the ``seed`` fixes the draw. Raises
+    ``ValueError`` for a mask of another length or type.
+    """
+    labels, bad = labels.cpu(), torch.as_tensor(bad).cpu()
+    check_mask(bad, len(labels))
     generator = torch.Generator().manual_seed(seed)
     mask = torch.zeros_like(bad)
     for index in per_class(labels, int(labels.max()) + 1):
@@ -56,8 +60,15 @@ def relabel(
 
     Each layer of ``features`` ``{layer: [N, D]}`` and each of ``repeats`` splits into ``folds``
     votes with its nearest whitened class mean. A sample whose plurality is its label stays; else it
-    is relabelled where a share ``agree`` votes for one class, and dropped where not.
+    is relabelled where a share ``agree`` votes for one class, and dropped where not. Returns a new
+    set, smaller by what was dropped. Raises ``ValueError`` for an ``agree`` outside (0, 1], less
+    than one layer or repeat, more ``folds`` than the smallest class has samples, and features that
+    do not fit. Ours; the vote out of fold is that of Northcutt et al. 2021 (arXiv 1911.00068).
     """
+    if not features:
+        raise ValueError("features: got no layer; {layer: [N, D]} with at least one is needed")
+    if repeats < 1:
+        raise ValueError(f"repeats: got {repeats}; 1 or more is allowed")
     if not 0 < agree <= 1:
         raise ValueError(f"agree: got {agree}; 0 < agree <= 1 is allowed")
     labels = data.labels.cpu()
@@ -76,7 +87,11 @@ def relabel(
 def fine_tune(
     model: nn.Module, clean: ImageSet, *, epochs: int = 20, lr: float = 0.02, **options
 ) -> training.Run:
-    """Train a *copy* of ``model`` further on a small clean set; ``options`` go to ``fit``."""
+    """Train a *copy* of ``model`` further on a small clean set, all weights; ``model`` stays.
+
+    ``options`` go to ``training.fit``, whose ``Run`` is returned and whose ``ValueError`` for bad
+    ones is raised. Liu, Dolan-Gavitt and Garg 2018 (arXiv 1805.12185) without their pruning.
+    """
     return training.fit(copy.deepcopy(model), clean, epochs=epochs, lr=lr, **options)
 
 
@@ -92,7 +107,8 @@ def etf_head(
     """Replace the classifier of a *copy* by a frozen simplex ETF and tune the rest on ``clean``.
 
     Gu et al. 2024 (arXiv 2411.12914). The rows keep the mean length of the old ones; the bias goes.
-    Raises ``ValueError`` where the features have fewer than K - 1 dimensions.
+    ``options`` go to ``training.fit``. Raises ``ValueError`` where the features have fewer than
+    K - 1 dimensions.
     """
     model = copy.deepcopy(model)
     head = activations.classifier(model)[1]
@@ -103,28 +119,19 @@ def etf_head(
         head.weight.copy_(frame.to(head.weight.device) * length)
         if head.bias is not None:
             head.bias.zero_()
-    head.requires_grad_(False)
-    run = training.fit(
-        model, clean, epochs=epochs, lr=lr, optimizer=_without_head(lr), seed=seed, **options
-    )
+    head.requires_grad_(False)  # a weight without a gradient does not decay either
+    run = training.fit(model, clean, epochs=epochs, lr=lr, seed=seed, **options)
     head.requires_grad_(True)
     return run
 
 
-def _without_head(lr: float):
-    """SGD over what still asks for a gradient; a frozen weight must not decay either."""
-    return lambda parameters: torch.optim.SGD(
-        [p for p in parameters if p.requires_grad],
-        lr=lr,
-        momentum=0.9,
-        weight_decay=1e-2,
-        nesterov=True,
-    )
-
-
 def outcome(model: nn.Module, test: ImageSet, poisoned: ImageSet | None = None) -> dict[str, float]:
-    """Accuracy on ``test``; where ``poisoned`` has a trigger also "asr", ``metrics.success``."""
-    found = {"accuracy": training.accuracy(model, test)}
-    if getattr(poisoned, "trigger", None) is not None:
-        found["asr"] = success(model, poisoned, test)
-    return found
+    """``metrics.outcome`` of a repair: ``{"accuracy", "asr"}``, shares in [0, 1].
+
+    "asr", the attack's success, is there where ``poisoned`` is a ``PoisonedSet`` with a goal (a
+    trigger or victims). Raises ``ValueError`` where no image of ``test`` counts for it.
+    """
+    if not isinstance(poisoned, PoisonedSet):
+        return {"accuracy": training.accuracy(model, test)}
+    names = {"success": "asr"}
+    return {names.get(k, k): v for k, v in metrics.outcome(model, None, poisoned, test).items()}

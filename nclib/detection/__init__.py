@@ -3,10 +3,11 @@
 Every score is ``score(features [N, D], labels [N], ...) -> [N]`` (float64, CPU), higher = more
 suspicious; ``ncc_depth`` takes ``{layer: [N, D]}``. They refuse NaN, a class without samples and a
 single class. One idea per file: ``margins`` (wrong label?), ``outliers`` (odd in its class?),
-``evaluate`` (with the truth at hand), ``two_sample`` (batches of requests), ``rules`` (where to
+``evaluate`` (with the truth at hand), ``two_sample`` (batches of requests), ``cuts`` (where to
 cut when nobody knows how much is poisoned).
 """
 
+from nclib.detection.cuts import RULES, agreement, known_rate
 from nclib.detection.evaluate import (
     auroc,
     by_layer,
@@ -34,7 +35,6 @@ from nclib.detection.outliers import (
     scan_classes,
     spectral,
 )
-from nclib.detection.rules import RULES, agreement, known_rate
 from nclib.detection.two_sample import (
     bonferroni,
     disjoint_halves,

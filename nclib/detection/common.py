@@ -43,8 +43,11 @@ def whitener(deviation: Tensor, shrink: float | None = None) -> Tensor:
     """R ``[D, D]`` with R R^T = inverse of the shrunk covariance of centred rows ``[N, D]``.
 
     Sigma is moved towards (tr Sigma / D) I: by ``shrink`` in [0, 1], or by the optimal share of
-    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D.
+    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D. Raises
+    ``ValueError`` for another ``shrink``.
     """
+    if shrink is not None and not 0 <= shrink <= 1:
+        raise ValueError(f"shrink: got {shrink}; 0 to 1, or None, is allowed")
     count, dim = deviation.shape
     covariance = deviation.T @ deviation / count
     scale = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)

@@ -16,8 +16,16 @@ from nclib.detection.common import per_class, robust_z
 
 
 def mad(score: Tensor, labels: Tensor, *, limit: float = 5.0) -> Tensor:
-    """Further than ``limit`` robust deviations above the class median."""
-    return _by_class(score, labels, lambda s: robust_z(s) > limit)
+    """Further than ``limit`` robust deviations above the class median (Iglewicz and Hoaglin 1993).
+
+    Nothing in a class whose MAD is 0: where more than half of the scores are equal, there is no
+    scale to measure by.
+    """
+
+    def cut(s: Tensor) -> Tensor:
+        return (robust_z(s) > limit) & ((s - s.median()).abs().median() > 0)
+
+    return _by_class(score, labels, cut)
 
 
 def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
@@ -74,7 +82,7 @@ def known_rate(score: Tensor, rate: float, *, factor: float = 1.5) -> Tensor:
         raise ValueError(f"rate: got {rate}; 0 to 1 is allowed")
     mask = torch.zeros(len(score), dtype=torch.bool)
     count = min(len(score), round(factor * rate * len(score)))
-    mask[score.argsort(descending=True, stable=True)[:count]] = True
+    mask[score.cpu().argsort(descending=True, stable=True)[:count]] = True
     return mask
 
 

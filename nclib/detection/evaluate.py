@@ -21,13 +21,16 @@ def combine(scores: Mapping[str, Tensor], rule: str = "max") -> Tensor:
     """One score ``[N]`` from ``{layer: [N]}``; each layer is first put on a robust z scale.
 
     ``rule`` "max" asks for one suspicious layer, "mean" for the average, "min" for agreement of
-    all layers; "rank" averages ranks in [0, 1] instead.
+    all layers; "rank" averages ranks in [0, 1] instead, where ties share their mean rank. Raises
+    ``ValueError`` for another rule, no layer, and scores that are not finite.
     """
+    if not scores:
+        raise ValueError("scores: got no layer; at least one is needed")
     rows = torch.stack([s.detach().cpu().double() for s in scores.values()])
     if not rows.isfinite().all():
         raise ValueError("scores: NaN or infinite values; only finite ones are allowed")
     if rule == "rank":
-        return rows.argsort(1).argsort(1).double().mean(0) / max(1, rows.shape[1] - 1)
+        return torch.stack([_ranks(row) - 1 for row in rows]).mean(0) / max(1, rows.shape[1] - 1)
     rows = torch.stack([robust_z(row) for row in rows])
     if rule == "mean":
         return rows.mean(0)
@@ -39,22 +42,22 @@ def combine(scores: Mapping[str, Tensor], rule: str = "max") -> Tensor:
 def auroc(score: Tensor, bad: Tensor) -> float:
     """Chance that a poisoned sample scores above a clean one, ties half (area under the ROC)."""
     score, bad = _check(score, bad)
-    both = torch.unique(score, return_inverse=True, return_counts=True)
-    rank = (both[2].cumsum(0) - (both[2] - 1) / 2)[both[1]]  # average rank of ties, from 1
+    rank = _ranks(score)
     n_bad, n_good = int(bad.sum()), int((~bad).sum())
     return float((rank[bad].sum() - n_bad * (n_bad + 1) / 2) / (n_bad * n_good))
 
 
 def tpr_at_fpr(score: Tensor, bad: Tensor, fpr: float) -> float:
-    """Share of the poison above the threshold that a share ``fpr`` of the clean samples passes.
+    """Share of the poison above the threshold that at most a share ``fpr`` of the clean exceeds.
 
-    Exact: the threshold is the largest share of clean samples that does not exceed ``fpr``.
+    The threshold is the clean score that at most floor(``fpr`` n) of the n clean ones exceed;
+    nothing is interpolated. Raises ``ValueError`` for an ``fpr`` outside [0, 1).
     """
     score, bad = _check(score, bad)
     if not 0 <= fpr < 1:
         raise ValueError(f"fpr: got {fpr}; 0 <= fpr < 1 is allowed")
     clean = score[~bad].sort(descending=True).values
-    threshold = clean[int(fpr * len(clean))]
+    threshold = clean[int(fpr * len(clean) + 1e-9)]  # 0.29 * 100 is 28.99...
     return float((score[bad] > threshold).double().mean())
 
 
@@ -84,6 +87,12 @@ def random_score(labels: Tensor, seed: int = 0) -> Tensor:
     """The control: a score that knows nothing, ``[N]``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(len(labels), dtype=torch.float64, generator=generator)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks from 1 of a vector ``[N]``, float64; ties share their mean."""
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1).double() / 2)[place]
 
 
 def _check(score: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:

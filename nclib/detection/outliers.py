@@ -27,7 +27,9 @@ def robust_distance(
     Per class: start at the medians, then ``steps`` times take mean and shrunk covariance of the
     share ``1 - trim`` that lies nearest (the concentration steps of Rousseeuw and Van Driessen's
     fast MCD, 1999). Divided by its mean over that core, so that classes compare. Poison
-    that fills half of the class and lies closer together than the rest *becomes* the core.
+    that fills half of the class and lies closer together than the rest *becomes* the core. A core
+    of copies of one row has no spread: that of the class serves, and scores end at 1e9. Raises
+    ``ValueError`` for another ``trim`` and like ``prepare``.
     """
     if not 0 <= trim <= 0.5:
         raise ValueError(f"trim: got {trim}; 0 to 0.5 is allowed")
@@ -40,9 +42,12 @@ def robust_distance(
         for _ in range(steps):
             core = rows[distance.topk(keep, largest=False).indices]
             centre = core.mean(0)
-            distance = ((rows - centre) @ whitener(core - centre)).square().sum(1)
+            spread = core - centre
+            if spread.abs().max() <= 1e-12 * rows.abs().max():  # nothing but rounding
+                spread = rows - centre
+            distance = ((rows - centre) @ whitener(spread)).square().sum(1)
         bulk = distance.topk(keep, largest=False).values.mean()
-        score[index] = distance / bulk.clamp_min(1e-300)
+        score[index] = distance / bulk.clamp_min(1e-9 * float(distance.max()) + 1e-300)
     return score
 
 

@@ -43,7 +43,11 @@ def median_distance(rows: Tensor, most: int = 1000) -> float:
 
 
 def mmd(natural: Tensor, suspect: Tensor) -> float:
-    """The biased squared MMD between ``[n, D]`` and ``[m, D]``: 0 for equal samples."""
+    """The biased squared MMD between ``[n, D]`` and ``[m, D]``: 0 for equal samples.
+
+    Raises ``ValueError`` for an empty sample, other shapes, and samples of different D.
+    """
+    _check_samples(natural, suspect, 1)
     n = len(natural)
     k = kernel(torch.cat([natural, suspect]))
     return float(k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean())
@@ -163,7 +167,8 @@ def witness(natural: Tensor, suspect: Tensor, *, signed: bool = True) -> Tensor:
     ``signed=False`` drops the sign, as published: then a natural among the suspects scores high.
     """
     _check(natural, suspect, 1, "permutation")
-    k = kernel(torch.cat([natural, suspect]))[len(natural) :]
+    pool = torch.cat([natural, suspect])
+    k = kernel(suspect, pool, median_distance(pool))
     near = k[:, len(natural) :]
     own = (near.sum(1) - near.diagonal()) / max(1, len(suspect) - 1)
     value = own - k[:, : len(natural)].mean(1)
@@ -171,7 +176,9 @@ def witness(natural: Tensor, suspect: Tensor, *, signed: bool = True) -> Tensor:
 
 
 def top(score: Tensor, count: int = 100) -> Tensor:
-    """Positions of the ``count`` highest scores, highest first."""
+    """Positions of the ``count`` highest scores (all, where there are fewer), highest first."""
+    if count < 0:
+        raise ValueError(f"count: got {count}; 0 or more is allowed")
     return score.argsort(descending=True, stable=True)[:count]
 
 
@@ -216,10 +223,15 @@ def _check(natural: Tensor, suspect: Tensor, permutations: int, null: str) -> No
         raise ValueError(f"null: got {null!r}; 'permutation' or 'wild' is allowed")
     if permutations < 1:
         raise ValueError(f"permutations: got {permutations}; at least 1 is needed")
-    for name, rows in (("natural", natural), ("suspect", suspect)):
-        if rows.ndim != 2 or len(rows) < 2 or not rows.is_floating_point():
-            raise ValueError(f"{name}: got {tuple(rows.shape)}; floats [n >= 2, D] are needed")
-    if natural.shape[1] != suspect.shape[1]:
-        raise ValueError(f"suspect: {suspect.shape[1]} features; {natural.shape[1]} are needed")
+    _check_samples(natural, suspect, 2)
     if null == "wild" and len(natural) != len(suspect):
         raise ValueError(f"suspect: {len(suspect)} samples; 'wild' needs {len(natural)}, as many")
+
+
+def _check_samples(natural: Tensor, suspect: Tensor, least: int) -> None:
+    for name, rows in (("natural", natural), ("suspect", suspect)):
+        if rows.ndim != 2 or len(rows) < least or not rows.is_floating_point():
+            got = f"{rows.dtype} {tuple(rows.shape)}"
+            raise ValueError(f"{name}: got {got}; floats [n >= {least}, D] are needed")
+    if natural.shape[1] != suspect.shape[1]:
+        raise ValueError(f"suspect: {suspect.shape[1]} features; {natural.shape[1]} are needed")

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from nclib.activations import evaluating
+from nclib.attacks import pgd
 from nclib.data import ImageSet
-from nclib.poisons.collisions import within
 from nclib.poisons.sets import PoisonedSet, check_budget, check_target, choose, poisoned
 from nclib.poisons.triggers import Add, corners
 
@@ -32,7 +31,9 @@ def clean_label_backdoor(
     PGD on ``model``, a cleanly trained surrogate, makes samples of ``target`` hard to tell, by at
     most ``eps`` per pixel; then a 3 x 3 checkerboard of ``amplitude`` is added in all four corners,
     so the victim has to learn it. ``rate`` is a share of the whole set (.05 of ten classes is half
-    the class). At test time the trigger is ``amplify`` times as strong. Raises ``ValueError``.
+    the class). At test time the trigger is ``amplify`` times as strong. Raises ``ValueError``
+    for a class that ``data`` lacks, a ``rate`` that the class cannot fill, ``steps`` below 1, an
+    ``eps`` or ``amplitude`` outside [0, 1], and images smaller than 6 x 6.
     """
     check_target(data, target)
     check_budget(eps)
@@ -40,26 +41,13 @@ def clean_label_backdoor(
     index = choose(data, rate, data.labels == target, seed)
     images = data.images.clone()
     if len(index):
-        images[index] = trigger(harden(model, images[index], data.labels[index], eps, steps, seed))
+        base, labels = images[index], data.labels[index]
+        # one batch, so that the seed's noise does not depend on a batch size
+        hard = pgd(model, base, labels, eps, steps=steps, batch_size=len(base), seed=seed)
+        images[index] = trigger(hard)
     trigger = Add(trigger.pattern, amplify)
     name = "clean_label_backdoor"
     return poisoned(data, images, data.labels, name, target=target, trigger=trigger)
-
-
-def harden(
-    model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int, seed: int = 0
-) -> Tensor:
-    """PGD (Linf, random start, step 2.5 eps / steps): the loss of the true label goes up."""
-    if eps == 0:
-        return images
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed))
-    moved = within(images + eps * (2 * noise - 1).to(images.device), images, eps)
-    with evaluating(model):
-        for _ in range(steps):
-            moved = moved.requires_grad_()
-            (slope,) = torch.autograd.grad(cross_entropy(model(moved), labels), moved)
-            moved = within(moved.detach() + 2.5 * eps / steps * slope.sign(), images, eps)
-    return moved
 
 
 def narcissus(

@@ -38,7 +38,7 @@ def feature_collision(
     of ``victims`` ``[T, C, H, W]``. No pixel moves by more than ``eps`` (1: the paper's attack,
     which has no bound). Raises ``ValueError`` for bad arguments.
     """
-    _check(data, victims, target, eps)
+    check_victims(data, victims, target, eps)
     check_budget(watermark, "watermark")
     index = choose_count(data, poisons, data.labels == target, seed)
     base, aim = data.images[index], victims[torch.arange(poisons) % len(victims)]
@@ -75,7 +75,7 @@ def bullseye_polytope(
     f(t) is the mean over ``victims`` ``[T, C, H, W]``. No pixel moves by more than ``eps``. Raises
     ``ValueError`` for bad arguments.
     """
-    _check(data, victims, target, eps)
+    check_victims(data, victims, target, eps)
     surrogates = [model] if isinstance(model, nn.Module) else list(model)
     index = choose_count(data, poisons, data.labels == target, seed)
     base = data.images[index]
@@ -128,7 +128,11 @@ def replaced(
     return poisoned(data, everyone, data.labels, attack, target=target, victims=victims)
 
 
-def _check(data: ImageSet, victims: Tensor, target: int, eps: float) -> None:
+def check_victims(data: ImageSet, victims: Tensor, target: int, eps: float) -> None:
+    """Refuse victims of another shape than ``data``, an unknown ``target``, and a bad ``eps``.
+
+    ``victims`` are float images ``[T, C, H, W]`` in [0, 1]; everything else is a ``ValueError``.
+    """
     check_images(victims, "victims")
     if tuple(victims.shape[1:]) != data.shape:
         raise ValueError(f"victims: got {tuple(victims.shape)}; [T, {data.shape}] is needed")

@@ -29,7 +29,7 @@ def gradient_matching(
     lr: float = 0.1,
     augment: Augment | None = None,
     seed: int = 0,
-    progress: Callable[[int, int, float], None] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
 ) -> PoisonedSet:
     """Witches' Brew (Geiping et al. 2021, arXiv 2009.02276), on samples of ``target`` alone.
 
@@ -37,10 +37,10 @@ def gradient_matching(
     respect to the weights of the trained ``model``: ``steps`` of Adam on the sign of the gradient,
     ``lr`` in units of ``eps``, cut tenfold at 3/8, 5/8 and 7/8 of the way; the best of ``restarts``
     random starts. ``augment(x, generator)`` must be differentiable (``random_shift``).
-    ``progress(restart, step, loss)`` is told every loss. Labels stay. Raises ``ValueError`` for bad
+    ``on_step(restart, step, loss)`` is told every loss. Labels stay. Raises ``ValueError`` for bad
     arguments; a ``rate`` is a share of the whole set.
     """
-    collisions._check(data, victims, target, eps)
+    collisions.check_victims(data, victims, target, eps)
     if restarts < 1 or steps < 0:
         raise ValueError(f"restarts and steps: got {restarts} and {steps}; 1 and 0 or more")
     index = choose(data, rate, data.labels == target, seed)
@@ -54,8 +54,8 @@ def gradient_matching(
                 craft = _Craft(model, weights, wanted, base, target, eps, lr, augment, generator)
                 for step in range(steps):
                     value = craft.step(step / steps)
-                    if progress is not None:
-                        progress(restart, step, value)
+                    if on_step is not None:
+                        on_step(restart, step, value)
                 value = craft.mismatch()
                 if value < lowest:
                     lowest, best = value, craft.images().detach()

@@ -19,28 +19,33 @@ def success(model: nn.Module, attack: PoisonedSet, test: ImageSet) -> float:
 
     Test images whose true label is that label already do not count. For an attack on single
     images it is the share of ``attack.victims`` that get ``attack.target`` (target hit rate).
-    Raises ``ValueError`` for an attack without a goal.
+    Raises ``ValueError`` for an attack without a goal, and where no test image counts.
     """
     if attack.trigger is None and attack.victims is not None:
         return float((predict(model, attack.victims).argmax(1) == attack.target).float().mean())
     goal = attack.goal(test.labels)
     others = goal != test.labels
+    if not others.any():
+        raise ValueError(
+            f"test: every image has the label {attack.target} already; another class is needed"
+        )
     predicted = predict(model, attack.trigger(test.images[others])).argmax(1)
     return float((predicted == goal[others]).float().mean())
 
 
 def outcome(
-    model: nn.Module, clean_model: nn.Module, attack: PoisonedSet, test: ImageSet
+    model: nn.Module, clean_model: nn.Module | None, attack: PoisonedSet, test: ImageSet
 ) -> dict[str, float]:
     """One row: accuracy and success of the poisoned model, and of the clean one as a control.
 
     ``clean_model`` is trained in the same way on the clean data; its success is what the trigger
-    does without any poison. Success is left out for an attack without a goal (label flips).
+    does without any poison. None leaves the control out. Success is left out for an attack without
+    a goal (label flips). Raises ``ValueError`` like ``success``.
     """
-    row = {"accuracy": accuracy(model, test), "control_accuracy": accuracy(clean_model, test)}
+    models = {"": model} if clean_model is None else {"": model, "control_": clean_model}
+    row = {f"{who}accuracy": accuracy(m, test) for who, m in models.items()}
     if attack.trigger is not None or attack.victims is not None:
-        row["success"] = success(model, attack, test)
-        row["control_success"] = success(clean_model, attack, test)
+        row |= {f"{who}success": success(m, attack, test) for who, m in models.items()}
     return row
 
 

@@ -25,7 +25,8 @@ def retrain_head(
     hidden = activations.features(fresh, data.images, [activations.PENULTIMATE])
     hidden = hidden[activations.PENULTIMATE]
     nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
     optimiser = torch.optim.LBFGS(head.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
 
     def closure():

@@ -141,6 +141,14 @@ DEVICE_CODE = {
     "whitened margin": lambda m, t: detection.whitened_margin(t.images.flatten(1), t.labels),
     "spectral": lambda m, t: detection.spectral(t.images.flatten(1), t.labels),
     "consensus": lambda m, t: correction.consensus(t, early=1, epochs=1).bad,
+    "core of": lambda m, t: correction.core_of(t.images.mean((1, 2, 3)), t.labels),
+    "lookalikes": lambda m, t: correction.lookalikes(
+        {"pixels": t.images.flatten(1)}, t.labels, t.labels == 3, t.labels < 5
+    ),
+    "random removal": lambda m, t: correction.random_removal(t.labels, t.labels == 3),
+    "known rate": lambda m, t: detection.known_rate(t.images.mean((1, 2, 3)), 0.1),
+    "mad": lambda m, t: detection.RULES["mad"](t.images.mean((1, 2, 3)), t.labels),
+    "witness": lambda m, t: detection.witness(t.images.flatten(1), t.images.flatten(1)),
 }
 
 
