@@ -192,7 +192,8 @@ def test_the_last_layer_is_evaluated_without_touching_the_mode(digits):
 @pytest.mark.parametrize(
     "count, batch_size, sizes",
     [
-        (65, 32, [22, 22, 21]),
+        (7, 3, [3, 2, 2]),
+        (993, 32, [32] + 31 * [31]),
         (5, 2, [3, 2]),
         (64, 32, [32, 32]),
         (66, 32, [22] * 3),
