@@ -47,7 +47,7 @@ def measured(
     model = models.build(arch, train, seed=seed)
     run = training.fit(model, train, epochs=epochs, seed=seed, cache=False)
     features = {
-        part: activations.features(model, d.images, [activations.PENULTIMATE])["penultimate"]
+        part: activations.penultimate(model, d.images)
         for part, d in (("train", train), ("test", test))
     }
     found = geometry.measure(features["train"], train.labels, model.fc)

@@ -23,7 +23,7 @@ from experiments.poisons import aims
 from experiments.purification_settings import SETTINGS, Setting, purifiers, tiny, victims_share
 from experiments.table import RESULTS, Table
 from nclib import cache, data, device, models, poisons, training
-from nclib.activations import PENULTIMATE, features
+from nclib.activations import penultimate
 from nclib.data import ImageSet
 from nclib.defenses import purification as pure
 from nclib.defenses.purification import baselines
@@ -140,7 +140,7 @@ def epic(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, ImageSet
 
 def distance(model: nn.Module, part: ImageSet) -> float:
     """How far the poisons lie from their class mean, in units of the clean images of the class."""
-    hidden = features(model, part.images, [PENULTIMATE])[PENULTIMATE]
+    hidden = penultimate(model, part.images)
     ratios = []
     for c in part.labels[part.is_poisoned].unique():
         mine, bad = part.labels == c, part.is_poisoned[part.labels == c]

@@ -132,3 +132,8 @@ def features(
             for name in layers:
                 rows[name].append(pooled(seen[name], pool))
     return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+def penultimate(model: nn.Module, images: Tensor, *, batch_size: int = 512) -> Tensor:
+    """The features that enter the classifier, ``[N, D]``, as ``features`` finds them."""
+    return features(model, images, [PENULTIMATE], batch_size=batch_size)[PENULTIMATE]

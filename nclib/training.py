@@ -128,9 +128,16 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
         return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
-def accuracy(model: nn.Module, data: ImageSet) -> float:
-    """Share of ``data`` that the model labels as ``data.labels`` does."""
-    return float((predict(model, data.images).argmax(1) == data.labels).float().mean())
+def accuracy(model: nn.Module, data: ImageSet, images: Tensor | None = None) -> float:
+    """Share of ``data`` that the model labels as ``data.labels`` does.
+
+    ``images`` ``[N, C, H, W]`` take the place of ``data.images``: attacked ones, say. Raises
+    ``ValueError`` where they are more or fewer.
+    """
+    images = data.images if images is None else images
+    if len(images) != len(data):
+        raise ValueError(f"images: got {len(images)}; {len(data)}, one per label, is needed")
+    return float((predict(model, images).argmax(1) == data.labels).float().mean())
 
 
 def _check(train: ImageSet, epochs: int, batch_size: int, targets: Tensor | None) -> None:

@@ -20,7 +20,7 @@ def test_our_models_name_their_layers(digits, arch):
     found = activations.features(model, digits.images, batch_size=17)
     assert tuple(found) == model.layer_names
     assert all(h.shape[0] == 60 and h.ndim == 2 for h in found.values())
-    last = activations.features(model, digits.images, ["penultimate"])["penultimate"]
+    last = activations.penultimate(model, digits.images, batch_size=17)
     assert torch.allclose(model.fc(last), model.eval()(digits.images), atol=1e-5)
     assert torch.allclose(last, found[model.layer_names[-1]], atol=1e-5)
 

@@ -159,8 +159,18 @@ def test_a_submitted_score_is_placed_where_its_auroc_belongs(small, monkeypatch)
         methods.joint(detection.robust_distance, case), case.train.is_poisoned.cpu()
     )
     assert ours.seeds == 2 and ours.low <= ours["mean"] <= ours.high <= 1
-    assert wanted == pytest.approx(ours.flip, abs=0.2)
+    assert wanted == pytest.approx(ours["flip 20%"], abs=0.2)
     assert draw.ranking(table).get_xlabel()
+
+
+def test_a_submission_to_the_whole_board_meets_every_poison(small, monkeypatch):
+    poisons = [("clean", [0.0]), ("flip", [0.2]), ("badnets", [0.01, 0.05])]
+    monkeypatch.setitem(grids.GRIDS, "digits", ("digits", poisons, (), (0,)))
+    known = pd.DataFrame(rows_of([0.5], "random"))
+    table = submit(detection.robust_distance, name="ours", board=known, whole=True, progress=False)
+    ours = table[table.yours].iloc[0]
+    assert {"flip 20%", "badnets 1%", "badnets 5%"} <= set(table.columns) and "clean" not in table
+    assert ours[["flip 20%", "badnets 1%", "badnets 5%"]].notna().all()
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,14 @@ def test_bad_arguments_are_refused(digits):
         training.predict(small(train), train.images, batch_size=0)
     with pytest.raises(ValueError, match="arch: got 'vgg'"):
         models.build("vgg", train)
+
+
+def test_accuracy_takes_changed_images_one_per_label(digits):
+    train, _ = digits
+    model = models.build("mlp", train)
+    rolled = train.images.roll(1, 0)
+    said = training.predict(model, rolled).argmax(1)
+    wanted = float((said == train.labels).float().mean())
+    assert training.accuracy(model, train, rolled) == wanted
+    with pytest.raises(ValueError, match="images: got 1"):
+        training.accuracy(model, train, rolled[:1])

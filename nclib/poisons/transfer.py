@@ -22,8 +22,7 @@ def retrain_head(
     """
     fresh = copy.deepcopy(model).eval()
     head = activations.classifier(fresh)[1]
-    hidden = activations.features(fresh, data.images, [activations.PENULTIMATE])
-    hidden = hidden[activations.PENULTIMATE]
+    hidden = activations.penultimate(fresh, data.images)
     nn.init.zeros_(head.weight)
     if head.bias is not None:
         nn.init.zeros_(head.bias)

@@ -23,15 +23,17 @@ def submit(
     name: str = "mine",
     dataset: str = "digits",
     retrain: bool = False,
+    whole: bool = False,
     board: pd.DataFrame | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Run ``score(features [N, D], labels [N]) -> [N]`` through a grid, and rank it on the board.
 
-    The grid is ``submit-DATASET``: flips and a patch, three seeds; the score sees each layer but
-    the first of the early model. The table has a row per detector, best mean AUROC first: "place",
+    The grid is ``submit-DATASET``: flips and a patch, three seeds; ``whole`` takes every poison of
+    the board and five seeds (minutes, the first time). The score sees each layer but the first of
+    the early model. The table has a row per detector, best mean AUROC first: "place",
     "method", "yours", "mean", "low", "high" (95% t interval over the seeds), one column per
-    poison; with ``retrain`` also the accuracy and ASR after the cut. ``board`` has the rows to
+    poison ("flip 20%"); with ``retrain`` also the accuracy and ASR after the cut. ``board`` has the rows to
     compare with (None: the committed ones). Raises ``ValueError`` for a data set without a grid,
     for a taken name, and for scores of another shape or not finite.
     """
@@ -41,7 +43,8 @@ def submit(
         raise ValueError(f"dataset: got {dataset!r}; allowed are {known}")
     if name in set(board.method):
         raise ValueError(f"name: {name!r} is on the board already; choose another one")
-    cells = cells_of(f"submit-{dataset}", [name])
+    grid = dataset if whole else f"submit-{dataset}"
+    cells = [cell for cell in cells_of(grid, [name]) if cell.rate]  # a clean set has no ranking
     rows = []
     for cell in tqdm(cells, desc=name, unit="cell", disable=not progress):
         case = prepare(*cell[:4])
@@ -76,7 +79,8 @@ def rank(rows: pd.DataFrame, name: str) -> pd.DataFrame:
         rows = rows.assign(accuracy=float("nan"), asr=float("nan"))
     table = report.summary(rows, ["method"])
     table = table[table.metric == "auroc"].sort_values("mean", ascending=False)
-    each = rows.groupby(["method", "poison"]).auroc.mean().unstack()
+    titles = [report.title(*place) for place in zip(rows.poison, rows.rate, strict=True)]
+    each = rows.groupby(["method", pd.Series(titles, rows.index)]).auroc.mean().unstack()
     table = table.join(each, on="method").drop(columns="metric").reset_index(drop=True)
     table.insert(0, "place", range(1, len(table) + 1))
     table.insert(2, "yours", table.method == name)
