@@ -96,7 +96,8 @@ $(OLDEST)/.done: pyproject.toml $(UV)
 EXTRAS := $(addprefix $(VENV)/.,lab test bench docs grade browser)
 $(EXTRAS): $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
 	@echo "installing the packages ($*); the first time takes a minute or two"
-	@$(UV) pip install --python $(PY) $(if $(PINS),-c $(PINS)) -e ".[lab,$*]"
+	@# Compiled once here, as pip does it, and not by every kernel that starts.
+	@$(UV) pip install --compile-bytecode --python $(PY) $(if $(PINS),-c $(PINS)) -e ".[lab,$*]"
 	@# torchattacks asks for a requests that is too old for JupyterLab, and works with a new one.
 	@[ $* != test ] || $(UV) pip install -q --python $(PY) --no-deps torchattacks==3.5.1
 	@# nbgrader serves teachers at the command line; its buttons stay out of the students' JupyterLab.

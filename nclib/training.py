@@ -52,6 +52,7 @@ def fit(
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     probes: Mapping[str, Probe] | None = None,
     probe_at: Collection[int] | None = None,
+    stop_after: int | None = None,
     seed: int = 0,
     cache: bool = True,
     progress: bool = True,
@@ -64,6 +65,7 @@ def fit(
     ``augment(x, generator)`` changes each batch. ``probes`` maps a name to ``f(model)``, called in
     evaluation mode without gradients after the epochs of ``probe_at`` (0 is before training; None
     is every epoch) and returning a number, a tensor or a dict of these (column "name/key").
+    ``stop_after`` ends the training after so many epochs, on the schedule of all ``epochs``.
 
     ``seed`` fixes the order of the samples. The run is kept under the content of all these
     arguments, so the same call returns at once; ``cache=False`` trains anew. The model is left in
@@ -72,11 +74,12 @@ def fit(
     warning and returns what there is. Raises ``ValueError`` for sizes that do not fit and for a
     loss that is no longer finite.
     """
-    _check(train, epochs, batch_size, targets)
-    probe_at = range(1, epochs + 1) if probe_at is None else sorted(set(probe_at))
+    last = epochs if stop_after is None else stop_after
+    _check(train, epochs, last, batch_size, targets)
+    probe_at = range(1, last + 1) if probe_at is None else sorted(set(probe_at))
     path = None
     if cache:
-        hyper = [epochs, lr, momentum, weight_decay, batch_size, seed, list(probe_at)]
+        hyper = [epochs, last, lr, momentum, weight_decay, batch_size, seed, list(probe_at)]
         hooks = [optimizer, loss, targets, augment, dict(probes or {})]
         data = [train.images, train.labels, train.device.type]
         key = kept.fingerprint(fit, type(model), model, data, hyper, hooks)
@@ -94,7 +97,7 @@ def fit(
     run, start = Run(model), time.perf_counter()
     try:
         _probe(run, probes, 0, probe_at)
-        bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress)
+        bar = tqdm(range(1, last + 1), desc="training", unit="epoch", disable=not progress)
         for epoch in bar:
             mean_loss, accuracy = trainer(model)
             for name, value in (("epoch", epoch), ("loss", mean_loss), ("accuracy", accuracy)):
@@ -140,11 +143,15 @@ def accuracy(model: nn.Module, data: ImageSet, images: Tensor | None = None) -> 
     return float((predict(model, images).argmax(1) == data.labels).float().mean())
 
 
-def _check(train: ImageSet, epochs: int, batch_size: int, targets: Tensor | None) -> None:
+def _check(
+    train: ImageSet, epochs: int, last: int, batch_size: int, targets: Tensor | None
+) -> None:
     if epochs < 1 or batch_size < 1:
         raise ValueError(
             f"epochs and batch_size: got {epochs} and {batch_size}; 1 or more is allowed"
         )
+    if not 1 <= last <= epochs:
+        raise ValueError(f"stop_after: got {last}; 1 to epochs = {epochs} is allowed")
     if targets is not None and len(targets) != len(train):
         raise ValueError(
             f"targets: got {len(targets)} rows for {len(train)} images; one each is needed"
@@ -222,7 +229,11 @@ def _probe(
                 else {name: value}
             )
             for column, entry in columns.items():
-                entry = entry.detach().cpu() if isinstance(entry, Tensor) else float(entry)
+                entry = (
+                    entry.detach().to("cpu", copy=True)
+                    if isinstance(entry, Tensor)
+                    else float(entry)
+                )
                 run.history.setdefault(column, []).append(entry)
 
 

@@ -805,7 +805,7 @@ def test_the_cifar_sample_is_read_as_a_folder(cifar_sample):
 
 
 def test_the_digits_and_the_small_networks_do_not_load_torchvision():
-    """It takes as long to load as torch itself, and each lesson would pay."""
+    """Whoever asks for no such data and no ResNet need not wait for it."""
     code = "import sys, nclib.lesson, nclib.data, nclib.models, nclib.training, nclib.correction"
     code += "; nclib.data.load('digits'); print('torchvision' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

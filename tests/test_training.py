@@ -245,3 +245,25 @@ def test_accuracy_takes_changed_images_one_per_label(digits):
     assert training.accuracy(model, train, rolled) == wanted
     with pytest.raises(ValueError, match="images: got 1"):
         training.accuracy(model, train, rolled[:1])
+
+
+def test_stop_after_is_the_beginning_of_the_whole_training(digits):
+    train, _ = digits
+    runs = [
+        training.fit(
+            models.build("mlp", train),
+            train,
+            epochs=4,
+            stop_after=last,
+            probes={"weight": lambda model: next(model.parameters()).detach()},
+            probe_at=(2,),
+            progress=False,
+        )
+        for last in (None, 2)
+    ]
+    assert len(runs[0].history["epoch"]) == 4 and len(runs[1].history["epoch"]) == 2
+    assert torch.equal(runs[0].history["weight"], runs[1].history["weight"])
+    assert runs[0].history["loss"][:2] == runs[1].history["loss"]
+    for last in (0, 5):
+        with pytest.raises(ValueError, match=f"stop_after: got {last}; 1 to epochs = 4"):
+            training.fit(runs[0].model, train, epochs=4, stop_after=last)

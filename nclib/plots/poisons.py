@@ -73,7 +73,7 @@ def against_form(rates: Sequence[float], found: Sequence[float], form: Sequence[
 
 def mean_lengths(lengths: Mapping[str, Tensor], classes: Sequence[str]) -> Axes:
     """Length of each class mean, one bar per name of ``{name: [K]}``."""
-    _, (ax,) = panels(width=5.2)
+    _, (ax,) = panels(width=6.4)
     width = 0.8 / len(lengths)
     for i, (name, values) in enumerate(lengths.items()):
         ax.bar(
@@ -125,7 +125,7 @@ def norm_changes(
     changes: Mapping[str, Tensor], classes: Sequence[str], expected: float | None = None
 ) -> Figure:
     """Length of each class mean, poisoned over clean; ``expected`` is drawn as a dashed line."""
-    figure, axes = panels(len(changes), width=4.4, sharey=True)
+    figure, axes = panels(len(changes), width=4.8, sharey=True)
     for ax, (name, values) in zip(axes, changes.items(), strict=True):
         ax.bar(range(len(classes)), values, color=CLEAN)
         ax.set_xticks(range(len(classes)), classes)
@@ -148,7 +148,7 @@ def collision(clouds: Mapping[str, Tensor], victim: Tensor, before: Tensor, afte
     rest = rest - (rest @ axis)[:, None] * axis
     across = torch.linalg.svd(rest, full_matrices=False).Vh[0]
     basis = torch.stack([axis, across], 1)
-    _, (ax,) = panels(width=5.6, height=3.8)
+    _, (ax,) = panels(width=7, height=3.8)
     for (name, points), colour in zip(clouds.items(), (CLEAN, NEUTRAL), strict=True):
         ax.scatter(*((points - centre) @ basis).T, s=14, color=colour, alpha=0.6, label=name)
     start, end = ((points - centre) @ basis for points in (before, after))
@@ -195,7 +195,7 @@ def with_control(
     poisoned: Mapping[str, float], control: Mapping[str, float], title: str = "Success"
 ) -> Axes:
     """A pair of bars per attack: the poisoned network, and the clean one under the same trigger."""
-    _, (ax,) = panels(width=1.4 + 1.1 * len(poisoned))
+    _, (ax,) = panels(width=3.6 + 1.1 * len(poisoned))  # with room for the legend
     x = np.arange(len(poisoned))
     ax.bar(x - 0.2, list(poisoned.values()), 0.4, color=POISON, label="poisoned network")
     heights = [control[name] for name in poisoned]

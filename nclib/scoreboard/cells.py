@@ -22,7 +22,7 @@ class Case:
 
     train: PoisonedSet
     test: data.ImageSet
-    model: nn.Module  # trained to the end
+    model: nn.Module  # trained to the end, where the case is whole
     early: dict[str, Tensor]  # {layer: [N, D]} after EARLY epochs, without the first layer
     epochs: int
 
@@ -70,8 +70,11 @@ def _outcome(model: nn.Module, cell: Cell, case: Case) -> dict[str, float]:
 
 
 @functools.lru_cache(maxsize=4)
-def prepare(dataset: str, poison: str, rate: float, seed: int) -> Case:
-    """The case of a cell, trained once for all of them: the run cache has it afterwards."""
+def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = True) -> Case:
+    """The case of a cell, trained once for all of them: the run cache has it afterwards.
+
+    Not ``whole``: the training ends with the early features, and the model is that of then.
+    """
     n_train, n_test, epochs = SIZES[dataset]
     train, test = data.load(dataset, n_train=n_train, n_test=n_test, seed=seed)
     train = poisoned(train, poison, rate, seed)
@@ -79,6 +82,7 @@ def prepare(dataset: str, poison: str, rate: float, seed: int) -> Case:
         models.build("cnn", train, seed=seed),
         train,
         epochs=epochs,
+        stop_after=None if whole else EARLY,
         seed=seed,
         probes={"layer": lambda model: activations.features(model, train.images)},
         probe_at=(EARLY,),

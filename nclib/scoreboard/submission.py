@@ -31,10 +31,10 @@ def submit(
 
     The grid is ``submit-DATASET``: flips and a patch, three seeds; ``whole`` takes every poison of
     the board and five seeds (minutes, the first time). The score sees each layer but the first of
-    the early model. The table has a row per detector, best mean AUROC first: "place",
-    "method", "yours", "mean", "low", "high" (95% t interval over the seeds), one column per
-    poison ("flip 20%"); with ``retrain`` also the accuracy and ASR after the cut. ``board`` has the rows to
-    compare with (None: the committed ones). Raises ``ValueError`` for a data set without a grid,
+    the early model. The table has a row per detector, best mean AUROC first: "place", "method",
+    "yours", "mean", "low", "high" (95% t interval over the seeds), one column per poison
+    ("flip 20%"); with ``retrain`` also the accuracy and ASR after the cut. ``board`` has the rows
+    to compare with (None: the committed ones). Raises ``ValueError`` for a data set without a grid,
     for a taken name, and for scores of another shape or not finite.
     """
     board = places.results("scoreboard") if board is None else board
@@ -47,7 +47,7 @@ def submit(
     cells = [cell for cell in cells_of(grid, [name]) if cell.rate]  # a clean set has no ranking
     rows = []
     for cell in tqdm(cells, desc=name, unit="cell", disable=not progress):
-        case = prepare(*cell[:4])
+        case = prepare(*cell[:4], whole=retrain)  # the score needs early features alone
         joint = methods.joint(checked(score), case)
         row = cell._asdict() | methods.ranking(joint, case)
         if retrain:
