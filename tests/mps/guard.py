@@ -12,6 +12,7 @@ judged), wrong numbers, memory, and what depends on the version of macOS. It is 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,9 @@ def kernels() -> dict[str, set[str]]:
             table[made.strip()] = {"CompositeExplicitAutograd"}
     for name, target in delegates.items():
         table[name] = table[target] | ({"MPS"} & table[name])
+    registered = Path(torch.backends.mps.__file__).read_text()  # kernels written in Python
+    for name in re.findall(r"_lib\.impl\(\"(\w+)\", \w+, \"MPS\"\)", registered):
+        table[name].add("MPS")
     return table
 
 
