@@ -157,8 +157,8 @@ def test_pgd_l2_equals_foolbox(golden):
 
 
 def test_torchattacks_agrees(golden):
-    """torchattacks pins an old requests, so it is rarely installed beside the other peers."""
-    peer = pytest.importorskip("torchattacks", reason="torchattacks needs its own environment")
+    """torchattacks pins an old requests; `make test` installs it without what it depends on."""
+    peer = pytest.importorskip("torchattacks", reason="torchattacks is installed by make test alone")
     ours = fgsm(golden.model, golden.x, golden.y, EPS)
     assert torch.equal(ours, peer.FGSM(golden.model, eps=EPS)(golden.x, golden.y))
     ours = pgd(golden.model, golden.x, golden.y, EPS, 0.02, 15, random_start=False)
