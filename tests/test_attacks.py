@@ -158,7 +158,7 @@ def test_pgd_l2_equals_foolbox(golden):
 
 def test_torchattacks_agrees(golden):
     """torchattacks pins an old requests; `make test` installs it without what it depends on."""
-    peer = pytest.importorskip("torchattacks", reason="torchattacks is installed by make test alone")
+    peer = pytest.importorskip("torchattacks", reason="make test installs it")
     ours = fgsm(golden.model, golden.x, golden.y, EPS)
     assert torch.equal(ours, peer.FGSM(golden.model, eps=EPS)(golden.x, golden.y))
     ours = pgd(golden.model, golden.x, golden.y, EPS, 0.02, 15, random_start=False)

@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("mode", choices=("run", "refresh"))
     parser.add_argument("lessons", nargs="*", help="numbers, 01 05 say; none means all")
     parser.add_argument("--dataset", help="use this data set instead of the digits")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # options may stand before the lessons
     paths = [p for p in lessons(LESSONS) if not options.lessons or p.name[:2] in options.lessons]
     target = None
     if options.mode == "run":
