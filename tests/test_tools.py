@@ -1,15 +1,19 @@
 """The tools that make student copies, run lessons, and keep them off the network."""
 
+import asyncio
 import importlib.util
 import os
 import re
 import subprocess
 import sys
+import time
 from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
 import pytest
+import zmq.asyncio
+from jupyter_client.session import Session
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,6 +141,32 @@ def test_an_error_fails_the_run_and_leaves_the_lesson_as_it_was(tmp_path, source
     assert path.read_text() == before
     out = capsys.readouterr().out
     assert "FAILED" in out and ("ZeroDivisionError" in out or "swallowed" in out)
+
+
+def test_a_reply_is_seen_although_its_wake_up_was_taken():
+    """As a send on the same socket does, in the moment in which the reply comes."""
+
+    async def wait_for_reply():
+        with (
+            zmq.asyncio.Context() as context,
+            context.socket(zmq.DEALER) as mine,
+            zmq.Context() as other,
+            other.socket(zmq.DEALER) as kernel,
+        ):
+            session = Session(key=b"key")
+            mine.connect(f"tcp://127.0.0.1:{kernel.bind_to_random_port('tcp://127.0.0.1')}")
+            reply = asyncio.create_task(execute.Channel(mine, session).get_msg(timeout=20))
+            await asyncio.sleep(0.1)
+            session.send(kernel, "execute_reply")
+            events = zmq.Socket.shadow(mine.underlying)
+            while not events.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                pass  # nothing else runs here, so nothing else can see the event
+            start = time.perf_counter()
+            message = await reply
+            return message["msg_type"], time.perf_counter() - start
+
+    kind, waited = asyncio.run(wait_for_reply())
+    assert kind == "execute_reply" and waited < 10
 
 
 def test_placeholders_and_the_data_set_are_filled_in():

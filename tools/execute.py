@@ -14,8 +14,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from queue import Empty
 
 import nbformat
+from jupyter_client.asynchronous.client import AsyncKernelClient, AsyncZMQSocketChannel
+from jupyter_client.manager import AsyncKernelManager
 from links import badge, bootstrap
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -24,6 +27,33 @@ from notebook import LESSONS, ROOT, code, lessons, read, write
 SETTING = re.compile(r'^DATASET = "[^"]*"', re.M)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 900  # seconds for one cell
+
+
+class Channel(AsyncZMQSocketChannel):
+    """A channel that looks again every second while it waits.
+
+    nbclient answers an Output widget on the shell channel while it waits there for the cell's
+    reply. Such a send can take the wake-up of a reply that has come: then nothing would happen
+    until the timeout of the cell.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict:
+        """The next message; ``queue.Empty`` after ``timeout`` seconds."""
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while (left := end - time.monotonic()) > 1:
+            try:
+                return await super().get_msg(1)
+            except Empty:
+                continue
+        return await super().get_msg(max(left, 0))
+
+
+class Client(AsyncKernelClient):
+    shell_channel_class = Channel
+
+
+class Manager(AsyncKernelManager):
+    client_factory = Client
 
 
 def fill(notebook: nbformat.NotebookNode, name: str) -> None:
@@ -43,6 +73,7 @@ def execute(notebook: nbformat.NotebookNode, environment: Mapping[str, str] | No
             timeout=TIMEOUT,
             resources=resources,
             kernel_name="python3",
+            kernel_manager_class=Manager,
             extra_arguments=["--log-level=ERROR"],
             record_timing=False,
         )
