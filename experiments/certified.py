@@ -107,7 +107,7 @@ def main() -> None:
     jobs += [
         ("smoothing", d, sigma, n, seed)
         for n in (1000, 10_000)
-        for seed in (options.seeds if n == 1000 else options.seeds[:1])
+        for seed in options.seeds
         for d in options.datasets
         for sigma in SIGMAS
     ]

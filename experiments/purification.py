@@ -127,15 +127,9 @@ def friendly(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, Imag
 
 
 def epic(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, ImageSet]:
-    """Train, drop the isolated samples, three times, and train on what is left.
-
-    Every round trains a new network for as long as the victim's. ``baselines.epic`` is the other
-    variant: it goes on with one network. The committed rows are of this one.
-    """
-    part = bad
-    for _ in range(3):
-        part = part.subset(~baselines.to_drop(learn(part, seed), part))
-    return learn(part, seed), part
+    """EPIC; every round trains a new network for as long as the victim's."""
+    model, kept = baselines.epic(bad, lambda part, _: learn(part, seed))
+    return model, bad.subset(kept)
 
 
 def distance(model: nn.Module, part: ImageSet) -> float:

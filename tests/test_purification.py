@@ -11,6 +11,7 @@ from nclib.defenses import purification as pure
 from nclib.defenses.purification import baselines, combine, diffusion
 from nclib.defenses.purification.noise import BLOCK, block_generators, normal, to_signed, to_unit
 from nclib.models import build
+from nclib.training import fit
 
 
 @pytest.fixture(autouse=True)
@@ -563,11 +564,16 @@ def test_a_class_never_loses_its_last_two_samples(monkeypatch):
 
 def test_epic_keeps_most_and_every_class():
     train = data.load("digits", n_train=120)[0]
-    model = build("mlp", train, widths=(32,))
-    run, kept = baselines.epic(
-        model, train, warmup=3, rounds=2, epochs=2, share=0.5, cache=False, **QUIET
-    )
-    assert run.model is model and kept.shape == (120,)
+    model, seen = build("mlp", train, widths=(32,)), []
+
+    def learn(part, turn):
+        seen.append((turn, len(part)))
+        return fit(model, part, epochs=2, seed=turn, cache=False, **QUIET).model
+
+    last, kept = baselines.epic(train, learn, rounds=2, share=0.5)
+    assert last is model and kept.shape == (120,)
     assert 60 <= kept.sum() < 120 and train.labels[kept].unique().numel() == 10
-    with pytest.raises(ValueError, match="^warmup, rounds, epochs: got 0"):
-        baselines.epic(model, train, warmup=0)
+    assert [turn for turn, _ in seen] == [0, 1, 2] and seen[0][1] == 120  # the last one on the rest
+    assert 120 > seen[1][1] >= seen[2][1] == kept.sum()
+    with pytest.raises(ValueError, match="^rounds: got 0"):
+        baselines.epic(train, learn, rounds=0)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from nclib.activations import evaluating
 from nclib.data import ImageSet, check_images, check_labels
-from nclib.training import Run, fit, predict
+from nclib.training import predict
 
 
 def friendly_noise(
@@ -139,32 +139,25 @@ def to_drop(model: nn.Module, data: ImageSet, share: float = 0.2) -> Tensor:
 
 
 def epic(
-    model: nn.Module,
     train: ImageSet,
+    learn: Callable[[ImageSet, int], nn.Module],
     *,
-    warmup: int = 10,
     rounds: int = 3,
-    epochs: int = 10,
     share: float = 0.2,
-    seed: int = 0,
-    **options,
-) -> tuple[Run, Tensor]:
-    """EPIC in small: train, drop the isolated samples, train on, ``rounds`` times.
+) -> tuple[nn.Module, Tensor]:
+    """EPIC in small: train, drop the isolated samples, ``rounds`` times; train on what is left.
 
-    ``(run, kept)``: the last training's ``Run`` and a mask bool ``[N]`` of the samples that were
-    kept. The paper drops every few epochs of one training; here each of the rounds is a ``fit`` of
-    ``epochs`` with its own schedule, after a first one of ``warmup``, and goes on from the weights
-    of the last. (The rows of data/results/purification.csv measured another variant: there, every
-    round trains a new network.) ``options`` go to ``fit``.
+    ``learn(data, turn)`` returns a trained model; ``turn`` counts from 0. A new network in every
+    turn is what data/results/purification.csv measured. The paper drops in the course of one
+    training: ``lambda data, turn: fit(model, data, epochs=10, seed=turn).model`` goes on with
+    ``model``. Returns ``(model, kept)``: the last model and a mask bool ``[N]``, on the device of
+    ``train``, of the samples that were kept. Raises ``ValueError`` for ``rounds`` below 1.
     """
-    if warmup < 1 or rounds < 1 or epochs < 1:
-        raise ValueError(
-            f"warmup, rounds, epochs: got {warmup}, {rounds}, {epochs}; 1 or more is allowed"
-        )
+    if rounds < 1:
+        raise ValueError(f"rounds: got {rounds}; 1 or more is allowed")
     kept = torch.ones(len(train), dtype=torch.bool, device=train.device)
-    run = fit(model, train, epochs=warmup, seed=seed, **options)
-    for turn in range(1, rounds + 1):
-        alone = to_drop(model, train.subset(kept), share)
+    for turn in range(rounds):
+        part = train.subset(kept)
+        alone = to_drop(learn(part, turn), part, share)
         kept[kept.nonzero()[:, 0][alone]] = False
-        run = fit(model, train.subset(kept), epochs=epochs, seed=seed + turn, **options)
-    return run, kept
+    return learn(train.subset(kept), rounds), kept
