@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nclib import activations, data, models, poisons, training
 from nclib.poisons import PoisonedSet
 from nclib.scoreboard import methods
-from nclib.scoreboard.grids import EARLY, KINDS, SIZES, Cell
+from nclib.scoreboard.grids import CLEAN_LABEL_EPS, EARLY, KINDS, SIZES, Cell
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = 
 
     Not ``whole``: the training ends with the early features, and the model is that of then.
     """
-    n_train, n_test, epochs = SIZES[dataset]
-    train, test = data.load(dataset, n_train=n_train, n_test=n_test, seed=seed)
+    n_train, n_test, epochs, size = SIZES[dataset]
+    train, test = data.load(dataset, n_train=n_train, n_test=n_test, size=size, seed=seed)
     train = poisoned(train, poison, rate, seed)
     run = training.fit(
         models.build("cnn", train, seed=seed),
@@ -105,8 +105,9 @@ def poisoned(train: data.ImageSet, poison: str, rate: float, seed: int) -> Poiso
         return poisons.wanet(train, rate, target, noise_ratio=0, seed=seed)
     if poison == "clean_label":
         surrogate = prepare(train.name, "clean", 0.0, seed).model
+        eps = CLEAN_LABEL_EPS.get(train.name, 16 / 255)
         return poisons.clean_label_backdoor(
-            train, surrogate, rate, target, eps=0.3, amplify=2, seed=seed
+            train, surrogate, rate, target, eps=eps, amplify=2, seed=seed
         )
     if poison == "sig":  # with right labels it has no success on digits: data/results/poisons.csv
         return poisons.sig(train, rate, target, relabel=True, seed=seed)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nclib.plots import scoreboard as draw
 from nclib.poisons.metrics import interval
-from nclib.scoreboard.grids import ADVERSARIAL_EPS, EARLY, KINDS, POISONS, SIZES
+from nclib.scoreboard.grids import ADVERSARIAL_EPS, EARLY, KINDS, POISONS, SIZES, Size
 from nclib.scoreboard.store import RESULTS, ROOT
 
 BEGIN, END = "<!-- scoreboard: written by nclib.scoreboard report -->\n", "<!-- /scoreboard -->"
@@ -107,9 +107,10 @@ is the small CNN.
 - *Defences.* `squeezing`: one bit a pixel. `partition`: a vote of ten models on disjoint parts.
   `adversarial`: single-step adversarial training (Wong et al. 2020) with eps {eps}.
 - *Poisons.* `sig` is the variant with relabelled samples, and `wanet` has no noise mode.
-  `clean-label` hardens the bases with eps .3 and doubles the trigger at test time.
+  `clean-label` hardens the bases with an eps of .3 on digits and of 16/255 elsewhere, and doubles
+  the trigger at test time.
 
-To measure a cell again: delete its row, then `python -m nclib.scoreboard run digits`.
+To measure a cell again: delete its row, then `python -m nclib.scoreboard run digits` (or `mnist`).
 """
 
 
@@ -117,9 +118,10 @@ def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     """The page of the readers' site."""
     parts = [HEAD.format(early=EARLY, eps=ADVERSARIAL_EPS)]
     for dataset in rows.dataset.unique():
-        n_train, _, epochs = SIZES.get(dataset, (None, None, "?"))
+        size = SIZES.get(dataset, Size(None, None, "?"))
+        shape = f" of {size.pixels} x {size.pixels} pixels" if size.pixels else ""
         parts.append(
-            f"## {dataset}\n\n{n_train or 'All'} training images, {epochs} epochs, "
+            f"## {dataset}\n\n{size.train or 'All'} training images{shape}, {size.epochs} epochs, "
             f"{_seeds(rows[rows.dataset == dataset])} seeds.{_failures(table, dataset)}\n"
         )
         parts.append(
