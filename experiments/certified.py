@@ -2,7 +2,7 @@
 
 ``make results-certified`` smooths a small CNN on digits and MNIST at four noise levels (Cohen et
 al. 2019), and votes over disjoint parts of the training set (Levine and Feizi 2021), each part
-served by its nearest neighbour. About 12 minutes on one CPU core. Finished rows are kept.
+served by its nearest neighbour. About 20 minutes on one CPU core. Finished rows are kept.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``make results-detection`` walks attack x rate x seed on digits and on 2,000 MNIST images. A cell
 trains the victim once, scores it at two epochs and every layer, cuts by every rule, and retrains.
-Finished cells are kept, so it can be stopped at any time. About 20 idle CPU minutes in all.
+Finished cells are kept, so it can be stopped at any time. About half an hour of one CPU core.
 """
 
 from __future__ import annotations
