@@ -67,7 +67,7 @@ def scratch(dataset: str, seed: int, halves: list[ImageSet], test: ImageSet) -> 
         yield job("sig", 0.05, name, lambda d=delta: poisons.sig(train, delta=d, seed=seed))
     for s in (0.5, 2.0):
         yield job("wanet", 0.1, f"s {s}", lambda s=s: poisons.wanet(train, 0.1, s=s, seed=seed))
-    for eps in (0.0, 0.2):
+    for eps in (0.0, 0.05, 0.1, 0.2, 0.4):
         yield job(
             "clean_label_backdoor",
             0.05,
