@@ -1,4 +1,4 @@
-"""Train the purifiers of lesson 12 and write their weights into the package: ``make purifiers``.
+"""Train the purifiers of lesson 13 and write their weights into the package: ``make purifiers``.
 
 For digits and for MNIST, both at 14 x 14 pixels: an energy and a diffusion model, on the half of
 the training set that the lesson's victims never see. About four minutes on one CPU core. A file

@@ -1,31 +1,117 @@
-"""The checks of lesson 06 reject typical mistakes, each for its own reason."""
+"""Lesson 06: right answers pass, typical wrong ones are rejected with a useful word."""
 
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
+from nclib.exercises import find
 from nclib.lesson import verdict
 
 
-def near(k, n):
-    return k[n:, n:]
+def gradient_of(model, images, labels):
+    x = images.clone().requires_grad_()
+    return torch.autograd.grad(cross_entropy(model(x), labels, reduction="sum"), x)[0]
+
+
+def down(model, images, labels, eps):
+    return (images - eps * gradient_of(model, images, labels).sign()).clamp(0, 1)
+
+
+def unsigned(model, images, labels, eps):
+    return (images + eps * gradient_of(model, images, labels)).clamp(0, 1)
+
+
+def unclamped(model, images, labels, eps):
+    return images + eps * gradient_of(model, images, labels).sign()
+
+
+def half(model, images, labels, eps):
+    return (images + eps / 2 * gradient_of(model, images, labels).sign()).clamp(0, 1)
+
+
+def coin(model, images, labels, eps):
+    signs = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).sign()
+    return (images + eps * signs).clamp(0, 1)
+
+
+def in_place(model, images, labels, eps):
+    change = eps * gradient_of(model, images, labels).sign()
+    return images.add_(change).clamp(0, 1)
+
+
+def backward(model, images, labels, eps):
+    x = images.clone().requires_grad_()
+    cross_entropy(model(x), labels).backward()
+    return (images + eps * x.grad.sign()).clamp(0, 1)
+
+
+def mean_loss(model, images, labels, eps):
+    x = images.clone().requires_grad_()
+    gradient = torch.autograd.grad(cross_entropy(model(x), labels), x)[0]
+    return (images + eps * gradient.sign()).clamp(0, 1)
+
+
+def doubled(model, images, labels, eps):
+    return (images + 2 * eps * gradient_of(model, images, labels).sign()).clamp(0, 1)
+
+
+def delta_form(x, images, gradient, alpha, eps):
+    delta = (x + alpha * gradient.sign() - images).clamp(-eps, eps)
+    return (images + delta).clamp(0, 1)
+
+
+WRONG = {
+    "06.fgsm": {
+        "down": down,
+        "a pixel moves by": unsigned,
+        "clamp": unclamped,
+        "not every pixel": half,
+        "another corner": coin,
+        "changes its input": in_place,
+        "weights": backward,
+        "is allowed": doubled,
+        "shape": lambda model, images, labels, eps: images[0],
+    },
+    "06.pgd_step": {
+        "around images": lambda x, i, g, a, e: (x + a * g.sign()).clamp(x - e, x + e).clamp(0, 1),
+        "leaves": lambda x, i, g, a, e: (x + a * g.sign()).clamp(i - e, i + e),
+        "down": lambda x, i, g, a, e: (x - a * g.sign()).clamp(i - e, i + e).clamp(0, 1),
+        "taken from x": lambda x, i, g, a, e: (i + a * g.sign()).clamp(i - e, i + e).clamp(0, 1),
+        "is not alpha": lambda x, i, g, a, e: (x + a * g).clamp(i - e, i + e).clamp(0, 1),
+        "shape": lambda x, i, g, a, e: x.mean(),
+        "changes the clean": lambda x, i, g, a, e: i.add_(a * g.sign()).clamp_(0, 1),
+    },
+    "06.margin": {
+        "never below 0": lambda z, y: z.max(1).values - z.gather(1, y[:, None])[:, 0],
+        "other way": lambda z, y: (
+            z.gather(1, y[:, None])[:, 0] - z.scatter(1, y[:, None], -1e9).max(1).values
+        ),
+        "plain loop": lambda z, y: (
+            z.scatter(1, y[:, None], 0.0).max(1).values - z.gather(1, y[:, None])[:, 0]
+        ),
+        "changes the logits": lambda z, y: z.scatter_(1, y[:, None], -9.0).max(1).values,
+        "shape": lambda z, y: z - z.gather(1, y[:, None]),
+    },
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "word"),
-    [
-        ("06.mmd", lambda k, n: k[:n, :n].mean() + k[n:, n:].mean() - k[:n, n:].mean(), "equal"),
-        ("06.mmd", lambda k, n: 2 * (k[:n, :n].mean() - k[:n, n:].mean()), "squared MMD"),
-        ("06.p_value", lambda t, s: (s >= t).float().mean(), "p-value of 0"),
-        ("06.p_value", lambda t, s: (1 + (s < t).sum()) / (len(s) + 1), "p-value of 2"),
-        ("06.p_value", lambda t, s: (1 + (s >= t).sum()) / len(s), "above 1|p-value of 2"),
-        ("06.witness", lambda k, n: near(k, n).mean(1) - k[n:, :n].mean(1), "diagonal"),
-        ("06.witness", lambda k, n: (near(k, n).mean(1) - k[n:, :n].mean(1)).abs(), "sign"),
-        ("06.witness", lambda k, n: k[n:, :n].mean(1) - near(k, n).mean(1), "odd ones"),
-        ("06.witness", lambda k, n: k[:n].mean(1), "per suspect"),
-        ("06.depth", "falls", "decides"),
-        ("06.depth", "stays", "grows"),
-        ("06.trigger", "rises", "poisoned"),
-    ],
+    ("name", "word"), [(name, word) for name, group in WRONG.items() for word in group]
 )
-def test_a_typical_mistake_is_rejected(name, answer, word):
-    state, message = verdict(name, answer)
-    assert state == "wrong" and any(w in message for w in word.split("|")), message
+def test_wrong_answers_get_their_word(name, word):
+    state, said = verdict(name, WRONG[name][word])
+    assert state == "wrong"
+    assert word in said
+
+
+@pytest.mark.parametrize("name", [*WRONG, "06.coin", "06.targeted_budget", "06.first_layer"])
+def test_references_pass_and_stubs_are_not_attempted(name):
+    assert verdict(name, find(name).reference) == ("correct", "")
+    assert verdict(name, None)[0] == "not attempted"
+    assert verdict(name, "no such answer")[0] == "wrong"
+    assert len(find(name).hints) >= 2
+
+
+def test_other_right_forms_pass():
+    assert verdict("06.fgsm", mean_loss)[0] == "correct"
+    assert verdict("06.pgd_step", delta_form)[0] == "correct"

@@ -1,70 +1,58 @@
 """Lesson 11: typical wrong answers are rejected with a useful word."""
 
 import pytest
-from scipy.stats import beta, norm
+import torch
 
 from nclib.lesson import verdict
 
 
-def two_sided(hits, n, alpha):
-    return float(beta.ppf(alpha / 2, hits, n - hits + 1)) if hits else 0.0
+def too_many_levels(images, bits):
+    return (images * 2**bits).round() / 2**bits
 
 
-def upper(hits, n, alpha):
-    return float(beta.ppf(1 - alpha, hits + 1, n - hits)) if hits < n else 1.0
+def cut_off(images, bits):
+    return (images * (2**bits - 1)).floor() / (2**bits - 1)
 
 
-def normal_approximation(hits, n, alpha):
-    share = hits / n
-    return share - norm.ppf(1 - alpha) * (share * (1 - share) / n) ** 0.5
+def in_place(images, bits):
+    return images.mul_(2**bits - 1).round_().div_(2**bits - 1)
 
 
-def nan_at_zero(hits, n, alpha):
-    return float(beta.ppf(alpha, hits, n - hits + 1))
+def of_logits(before, squeezed):
+    return torch.stack([(s - before).abs().sum(1) for s in squeezed]).amax(0)
 
 
-def no_cut(share, sigma):
-    return float(sigma * norm.ppf(share))
+def first_only(before, squeezed):
+    return (squeezed[0].softmax(1) - before.softmax(1)).abs().sum(1)
 
 
-def ties_ignored(votes):
-    label = int(votes.argmax())
-    rivals = votes.clone()
-    rivals[label] = -1
-    return label, int(votes[label] - rivals.max()) // 2
+def euclidean(before, squeezed):
+    return torch.stack([(s.softmax(1) - before.softmax(1)).norm(dim=1) for s in squeezed]).amax(0)
 
 
-def not_halved(votes):
-    label = int(votes.argmax())
-    rivals = votes.clone()
-    rivals[:label] += 1
-    rivals[label] = -1
-    return label, int(votes[label] - rivals.max())
-
-
-def too_careful(votes):
-    return int(votes.argmax()), 0
+def mean_of_classes(before, squeezed):
+    return torch.stack([(s.softmax(1) - before.softmax(1)).abs().mean(1) for s in squeezed]).amax(0)
 
 
 @pytest.mark.parametrize(
     ("name", "answer", "word"),
     [
-        ("11.lower_bound", lambda hits, n, alpha: hits / n, "below the share"),
-        ("11.lower_bound", two_sided, "alpha"),
-        ("11.lower_bound", upper, "below the share"),
-        ("11.lower_bound", normal_approximation, "alpha"),
-        ("11.lower_bound", nan_at_zero, "without any hit"),
-        ("11.radius", no_cut, "below one half"),
-        ("11.radius", lambda share, sigma: max(0.0, sigma * (share - 0.5)), "plane"),
-        ("11.radius", lambda share, sigma: max(0.0, float(norm.ppf(share))), "twice the sigma"),
-        ("11.most", 3.09, "too high"),
-        ("11.most", 1.0, "too low"),
-        ("11.sigma", "larger radii, more images", "loses"),
-        ("11.sigma", "smaller radii, more images", "times a number"),
-        ("11.certificate", ties_ignored, "change the label"),
-        ("11.certificate", not_halved, "change the label"),
-        ("11.certificate", too_careful, "too small"),
-        ("11.certificate", lambda votes: (int(votes.argmin()), 0), "elect"),
+        ("11.bit_depth", too_many_levels, "levels"),
+        ("11.bit_depth", cut_off, "brightest level"),
+        ("11.bit_depth", in_place, "stay as they were"),
+        ("11.bit_depth", lambda images, bits: images, "brightest"),
+        ("11.joint_score", of_logits, "certain answer"),
+        ("11.joint_score", first_only, "joint score"),
+        ("11.joint_score", euclidean, "certain answer"),
+        ("11.joint_score", mean_of_classes, "certain answer"),
+        ("11.straight_through", lambda squeeze, images: squeeze(images), "zero"),
+        ("11.straight_through", lambda squeeze, images: images, "value"),
+        ("11.straight_through", lambda squeeze, images: squeeze(images).detach(), "no gradient"),
+        ("11.wall", 1 / 3, "too high"),
+        ("11.wall", 1 / 14, "too low"),
+        ("11.trigger", "both go", "full ink"),
+        ("11.trigger", "both stay", "middle grey"),
+        ("11.trigger", "the patch goes, the blend stays", "far from"),
     ],
 )
 def test_a_typical_mistake_is_rejected(name, answer, word):

@@ -1,84 +1,72 @@
-"""The checks of lesson 12 reject typical mistakes, each for its own reason."""
+"""Lesson 12: typical wrong answers are rejected with a useful word."""
 
 import pytest
-import torch
+from scipy.stats import beta, norm
 
 from nclib.lesson import verdict
 
 
-def slope(x, energy):
-    x = x.detach().requires_grad_()
-    return torch.autograd.grad(energy(x).sum(), x)[0]
+def two_sided(hits, n, alpha):
+    return float(beta.ppf(alpha / 2, hits, n - hits + 1)) if hits else 0.0
 
 
-def uphill(x, energy, eps, temperature, noise):
-    return x + eps**2 / 2 * slope(x, energy) / temperature + eps * noise
+def upper(hits, n, alpha):
+    return float(beta.ppf(1 - alpha, hits + 1, n - hits)) if hits < n else 1.0
 
 
-def silent(x, energy, eps, temperature, noise):
-    return x - eps**2 / 2 * slope(x, energy) / temperature
+def normal_approximation(hits, n, alpha):
+    share = hits / n
+    return share - norm.ppf(1 - alpha) * (share * (1 - share) / n) ** 0.5
 
 
-def without_temperature(x, energy, eps, temperature, noise):
-    return x - eps**2 / 2 * slope(x, energy) + eps * noise
+def nan_at_zero(hits, n, alpha):
+    return float(beta.ppf(alpha, hits, n - hits + 1))
 
 
-def small_noise(x, energy, eps, temperature, noise):
-    return x - eps**2 / 2 * slope(x, energy) / temperature + eps**2 * noise
+def no_cut(share, sigma):
+    return float(sigma * norm.ppf(share))
 
 
-def without_half(x, energy, eps, temperature, noise):
-    return x - eps**2 * slope(x, energy) / temperature + eps * noise
+def ties_ignored(votes):
+    label = int(votes.argmax())
+    rivals = votes.clone()
+    rivals[label] = -1
+    return label, int(votes[label] - rivals.max()) // 2
 
 
-def in_place(x, energy, eps, temperature, noise):
-    x -= eps**2 / 2 * slope(x, energy) / temperature - eps * noise
-    return x
+def not_halved(votes):
+    label = int(votes.argmax())
+    rivals = votes.clone()
+    rivals[:label] += 1
+    rivals[label] = -1
+    return label, int(votes[label] - rivals.max())
 
 
-def gradient_of_the_mean(x, energy, eps, temperature, noise):
-    return x - eps**2 / 2 * slope(x, lambda x: energy(x).mean()) / temperature + eps * noise
-
-
-def without_roots(x, beta, t, noise):
-    kept = (1 - beta[:t]).prod()
-    return kept * x + (1 - kept) * noise
-
-
-def one_step(x, beta, t, noise):
-    return (1 - beta[t - 1]).sqrt() * x + beta[t - 1].sqrt() * noise if t else x
-
-
-def no_noise(x, beta, t, noise):
-    return (1 - beta[:t]).prod().sqrt() * x
-
-
-def one_too_many(x, beta, t, noise):
-    kept = (1 - beta[: t + 1]).prod()
-    return kept.sqrt() * x + (1 - kept).sqrt() * noise
+def too_careful(votes):
+    return int(votes.argmax()), 0
 
 
 @pytest.mark.parametrize(
     ("name", "answer", "word"),
     [
-        ("12.langevin_step", uphill, "up the energy"),
-        ("12.langevin_step", silent, "noise is missing"),
-        ("12.langevin_step", without_temperature, "temperature"),
-        ("12.langevin_step", small_noise, "not by eps^2"),
-        ("12.langevin_step", without_half, "eps^2 / 2"),
-        ("12.langevin_step", in_place, "have changed"),
-        ("12.langevin_step", gradient_of_the_mean, "the step"),
-        ("12.noised", without_roots, "square roots"),
-        ("12.noised", one_step, "one step"),
-        ("12.noised", no_noise, "noise is missing"),
-        ("12.noised", one_too_many, "t = 0"),
-        ("12.spread", 1.875, "too high"),
-        ("12.spread", 0.0125, "too low"),
-        ("12.survives", "neither", "stroke"),
-        ("12.survives", "noise of 8/255 on every pixel", "several times"),
+        ("12.lower_bound", lambda hits, n, alpha: hits / n, "below the share"),
+        ("12.lower_bound", two_sided, "alpha"),
+        ("12.lower_bound", upper, "below the share"),
+        ("12.lower_bound", normal_approximation, "alpha"),
+        ("12.lower_bound", nan_at_zero, "without any hit"),
+        ("12.radius", no_cut, "below one half"),
+        ("12.radius", lambda share, sigma: max(0.0, sigma * (share - 0.5)), "plane"),
+        ("12.radius", lambda share, sigma: max(0.0, float(norm.ppf(share))), "twice the sigma"),
+        ("12.most", 3.09, "too high"),
+        ("12.most", 1.0, "too low"),
+        ("12.sigma", "larger radii, more images", "loses"),
+        ("12.sigma", "smaller radii, more images", "times a number"),
+        ("12.certificate", ties_ignored, "change the label"),
+        ("12.certificate", not_halved, "change the label"),
+        ("12.certificate", too_careful, "too small"),
+        ("12.certificate", lambda votes: (int(votes.argmin()), 0), "elect"),
     ],
 )
-def test_wrong_answers_are_rejected(name, answer, word):
+def test_a_typical_mistake_is_rejected(name, answer, word):
     state, message = verdict(name, answer)
-    assert state == "wrong"
-    assert word in message
+    assert state == "wrong" and word in message

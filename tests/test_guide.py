@@ -25,7 +25,7 @@ def test_the_table_of_lessons_is_up_to_date():
 def test_a_table_that_is_out_of_date_is_found_and_mended(tmp_path, capsys):
     (tmp_path / "docs").mkdir()
     (tmp_path / "notebooks").mkdir()
-    first = {"cell_type": "markdown", "source": "# 07 A: b\n\n**Prerequisites:** x.\n"}
+    first = {"cell_type": "markdown", "source": "# 06 A: b\n\n**Prerequisites:** x.\n"}
     (tmp_path / "notebooks/07_a.ipynb").write_text(json.dumps({"cells": [first]}))
     path = tmp_path / guide.GUIDE
     path.write_text(f"before\n{guide.BEGIN}old\n{guide.END}\nafter\n")

@@ -1,113 +1,180 @@
-"""Exercises of lesson 06: the MMD, its p-value, the witness, and what depth does."""
+"""Exercises of lesson 06: FGSM, a step of PGD, the logit margin, and predictions."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
-from nclib import detection
-from nclib.detection import two_sample
-from nclib.exercises import choice, close, exercise, expect
+from nclib import attacks
+from nclib.exercises import Wrong, choice, exercise
+
+choice(
+    "06.coin",
+    "clean",
+    ("clean", "half", "same as FGSM"),
+    why={
+        "half": "random signs mostly cancel each other at the logits; see the second row below",
+        "same as FGSM": "the size is the same, the direction is not; see the second row below",
+    },
+    hints=(
+        "Imagine a sum of 64 terms whose signs are random. How large is it beside 64 equal signs?",
+        "Random signs: about 8 terms' worth, and in no particular direction.",
+    ),
+)
 
 
-def _mmd(k, n):
-    return float(k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean())
-
-
-def _p_value(truth, shuffled):
-    return (1 + int((shuffled >= truth).sum())) / (len(shuffled) + 1)
-
-
-def _witness(k, n):
-    near = k[n:, n:]
-    own = (near.sum(1) - near.diagonal()) / (len(near) - 1)
-    return own - k[n:, :n].mean(1)
-
-
-def _samples():
-    draw = torch.Generator().manual_seed(6)
-    x, y = torch.randn(12, 3, generator=draw), torch.randn(20, 3, generator=draw)
-    y[:5] += 4
-    return x, y
+def _linear(seed: int, pixels: int = 6, classes: int = 3) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        net[1].weight.copy_(torch.randn(classes, pixels, generator=generator))
+    return net
 
 
 @exercise(
-    "06.mmd",
-    reference=_mmd,
+    "06.fgsm",
+    reference=attacks.fgsm,
     hints=(
-        "Three blocks of k: naturals with naturals, suspects with suspects, one with the other.",
-        "k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean()",
+        "x = images.clone().requires_grad_(), then the loss of model(x), then torch.autograd.grad.",
+        "images + eps * gradient.sign() leaves [0, 1] where a pixel was black or white: clamp.",
     ),
 )
 def _(answer):
-    x, y = _samples()
-    k = two_sample.kernel(torch.cat([x, y]))
-    found = float(answer(k, 12))
-    wanted = detection.mmd(x, y)
-    same = float(answer(two_sample.kernel(torch.cat([x, x])), 12))
-    expect(abs(same) < 1e-9, f"for two equal samples it should be 0, not {same:.3g}")
-    close(found, wanted, "the squared MMD")
+    net, eps = _linear(0), 0.1
+    draw = torch.Generator().manual_seed(1)
+    images = 0.2 + 0.6 * torch.rand(8, 1, 2, 3, generator=draw)
+    labels = torch.arange(8) % 3
+    found = _attacked(answer, net, images, labels, eps)
+    change = found - images
+    if change.abs().max() > eps + 1e-6:
+        raise Wrong(f"a pixel moves by {change.abs().max():.3f}; eps = {eps} is allowed")
+    reference = attacks.fgsm(net, images, labels, eps)
+    if (change + (reference - images)).abs().max() < 1e-6:
+        raise Wrong("that goes down the loss: the attacker goes up")
+    if ((change.abs() - eps).abs() > 1e-5).any():
+        raise Wrong("not every pixel moves by eps: only the sign of the gradient counts")
+    # The independent fact: for one image and a convex loss of two classes, a corner is the best.
+    two = _linear(2, 6, 2)
+    for image, label in zip(images, labels % 2, strict=True):
+        corners = torch.tensor(list(itertools.product((-eps, eps), repeat=6)))
+        losses = cross_entropy(
+            two(image + corners.reshape(-1, 1, 2, 3)), label.expand(64), reduction="none"
+        )
+        mine = cross_entropy(
+            two(_attacked(answer, two, image[None], label[None], eps)), label[None]
+        )
+        if mine < losses.max() - 1e-4:
+            raise Wrong("another corner of the cube has a higher loss: check the gradient")
+    edge = _attacked(answer, net, images.round(), labels, eps)
+    if edge.min() < 0 or edge.max() > 1:
+        raise Wrong(f"pixels reach {edge.min():.2f} and {edge.max():.2f}: clamp to [0, 1]")
+    if not torch.allclose(found, reference, atol=1e-5):
+        raise Wrong("your images differ from nclib.attacks.fgsm")
+
+
+def _attacked(answer, net, images, labels, eps):
+    kept = images.clone()
+    found = torch.as_tensor(answer(net, images, labels, eps)).detach()
+    if found.shape != images.shape:
+        raise Wrong(f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected")
+    if not torch.equal(images, kept):
+        raise Wrong("your function changes its input; work on a copy")
+    if any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters()):
+        net.zero_grad()
+        raise Wrong("gradients were left on the weights: torch.autograd.grad instead of backward")
+    return found
+
+
+def _pgd_step(x, images, gradient, alpha, eps):
+    return (x + alpha * gradient.sign()).clamp(images - eps, images + eps).clamp(0, 1)
 
 
 @exercise(
-    "06.p_value",
-    reference=_p_value,
+    "06.pgd_step",
+    reference=_pgd_step,
     hints=(
-        "How many shuffled statistics are as large as the true one, or larger?",
-        "The true split is one of the possible ones: it counts in numerator and denominator.",
-        "(1 + count) / (B + 1)",
+        "One step: x + alpha * gradient.sign(). Then two clamps: the budget, and [0, 1].",
+        "clamp takes tensors as bounds: x.clamp(images - eps, images + eps).clamp(0, 1).",
     ),
 )
 def _(answer):
-    shuffled = torch.arange(1, 100) / 100
-    for truth, wanted in ((2.0, 0.01), (0.0, 1.0), (0.95, 0.06)):
-        found = float(answer(torch.tensor(truth), shuffled))
-        expect(found > 0, "a p-value of 0 claims too much: the true split is one of the splits")
-        expect(found <= 1, f"{found:.3f} is above 1")
-        close(found, wanted, f"the p-value of {truth} among 0.01, 0.02, ..., 0.99", atol=1e-4)
-
-
-@exercise(
-    "06.witness",
-    reference=_witness,
-    hints=(
-        "For each suspect: its mean kernel with the other suspects minus that with the naturals.",
-        "Its kernel with itself, the diagonal, says nothing. Leave it out and divide by m - 1.",
-        "near = k[n:, n:]; (near.sum(1) - near.diagonal()) / (len(near) - 1) - k[n:, :n].mean(1)",
-    ),
-)
-def _(answer):
-    x, y = _samples()
-    found = torch.as_tensor(answer(two_sample.kernel(torch.cat([x, y])), 12)).double()
-    expect(found.shape == (20,), f"one value per suspect: (20,) is expected, not {found.shape}")
-    expect(bool((found < 0).any()), "suspects that look natural should be negative: keep the sign")
-    expect(float(found[:5].min()) > float(found[5:].median()), "the odd ones should come first")
-    close(found, detection.witness(x, y), "the witness (the diagonal left out)")
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 1, 5, 5, generator=draw)
+    gradient = torch.randn(images.shape, generator=draw)
+    gradient[0] = 0.0
+    inside = (images + 0.02 * torch.randn(images.shape, generator=draw)).clamp(0, 1)
+    for x, alpha, eps in ((images, 0.1, 0.3), (inside, 0.05, 0.2), (inside, 0.2, 0.1)):
+        kept = images.clone()
+        found = torch.as_tensor(answer(x, images, gradient, alpha, eps))
+        if found.shape != images.shape:
+            raise Wrong(f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected")
+        if not torch.equal(images, kept):
+            raise Wrong("your function changes the clean images; work on a copy")
+        if found.min() < 0 or found.max() > 1:
+            raise Wrong("a pixel leaves [0, 1]: clamp the result")
+        if (found - images).abs().max() > eps + 1e-5:
+            raise Wrong("a pixel is further than eps from images: clamp around images, not x")
+        exact = _pgd_step(x, images, gradient, alpha, eps)
+        down = _pgd_step(x, images, -gradient, alpha, eps)
+        if torch.allclose(found, down, atol=1e-5):
+            raise Wrong("that goes down the loss: the attacker goes up")
+        if not torch.allclose(found, exact, atol=1e-5):
+            raise Wrong("the step is not alpha times the sign of the gradient, taken from x")
 
 
 choice(
-    "06.depth",
-    "rises",
-    ("rises", "stays", "falls"),
-    hints=(
-        "The attack was made to change the answer. Where is the answer decided?",
-        "Tiny changes of the pixels have to become a large change of the logits on the way.",
-    ),
-    why={
-        "stays": "the pixels hardly change, and yet the answer does: something grows on the way",
-        "falls": "at the input the change is tiny, at the output it decides",
-    },
+    "06.targeted_budget",
+    "larger",
+    ("smaller", "larger"),
+    why={"smaller": "the untargeted attack may take the nearest of nine exits; this one may not"},
+    hints=("How many ways out does each attack have?", "Compare the two curves below."),
 )
 
-choice(
-    "06.trigger",
-    "falls",
-    ("rises", "stays", "falls"),
+
+@exercise(
+    "06.margin",
+    reference=attacks.margin,
     hints=(
-        "This model has never been trained with the patch. What does it do with a detail?",
-        "A network that generalises forgets what does not matter for the class.",
+        "logits.gather(1, labels[:, None])[:, 0] is the logit of the label.",
+        "For the best other one, put -inf in the label's place (scatter), then max over dim 1.",
     ),
-    why={
-        "rises": "only a poisoned model carries the patch to its output",
-        "stays": "deep layers throw away what does not matter for the class",
-    },
+)
+def _(answer):
+    draw = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40, 5, generator=draw) - 4  # mostly below 0
+    labels = torch.arange(40) % 5
+    kept = logits.clone()
+    found = torch.as_tensor(answer(logits, labels))
+    if not torch.equal(logits, kept):
+        raise Wrong("your function changes the logits; scatter without the underscore copies")
+    if found.shape != (40,):
+        raise Wrong(f"the shape is {tuple(found.shape)}; one number per image is expected")
+    if found.min() >= 0:
+        raise Wrong("your margin is never below 0: leave the label itself out of the maximum")
+    by_hand = [
+        max(row[j] for j in range(5) if j != label) - row[label]
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    exact = torch.tensor(by_hand)
+    if torch.allclose(found, -exact, atol=1e-4):
+        raise Wrong("the sign is the other way round: above 0 means that the answer is wrong")
+    if not torch.allclose(found, exact, atol=1e-4):
+        raise Wrong("your margins differ from a plain loop over the classes: mask with -inf, not 0")
+    shifted = torch.as_tensor(answer(logits + 7, labels))
+    if not torch.allclose(found, shifted, atol=1e-4):
+        raise Wrong("adding a constant to all logits must not change the margin")
+
+
+choice(
+    "06.first_layer",
+    "true",
+    ("true", "wrong"),
+    why={"wrong": "the change of a pixel is small beside the image; see the first points below"},
+    hints=(
+        "At the pixels themselves the image hardly moved. How far is conv1 from the pixels?",
+        "Look at the left end of the figure below.",
+    ),
 )

@@ -1,207 +1,113 @@
-"""Exercises of lesson 08: the worst margin of a linear classifier, and adversarial losses."""
+"""Exercises of lesson 08: the MMD, its p-value, the witness, and what depth does."""
 
 from __future__ import annotations
 
-import itertools
-
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy, kl_div, softplus
 
-from nclib import attacks
-from nclib.exercises import Wrong, choice, close, exercise, expect
-
-
-def _worst_margin(weight, bias, images, labels, eps):
-    logits = images @ weight.T + bias
-    lead = logits.gather(1, labels[:, None]) - logits
-    lead = lead - eps * (weight[labels][:, None] - weight[None]).abs().sum(2)
-    return lead.scatter(1, labels[:, None], float("inf")).min(1).values
+from nclib import detection
+from nclib.detection import two_sample
+from nclib.exercises import choice, close, exercise, expect
 
 
-@exercise(
-    "08.worst_margin",
-    reference=_worst_margin,
-    hints=(
-        "Without the attacker: logits of the label minus all logits, [N, K]. Then subtract eps "
-        "times the L1 norms of weight[labels][:, None] - weight[None], which is [N, K, D].",
-        "The label itself must not count: .scatter(1, labels[:, None], inf), then .min(1).values.",
-    ),
-)
-def _(answer):
-    draw = torch.Generator().manual_seed(0)
-    weight, bias = torch.randn(4, 6, generator=draw), torch.randn(4, generator=draw)
-    images, labels, eps = torch.randn(9, 6, generator=draw), torch.arange(9) % 4, 0.3
-    found = torch.as_tensor(answer(weight, bias, images, labels, eps))
-    expect(found.shape == (9,), f"the shape is {tuple(found.shape)}; (9,) is expected")
-
-    # The independent fact: the minimum over every corner of the cube, by trying all 64.
-    corners = eps * torch.tensor(list(itertools.product((-1.0, 1.0), repeat=6)))
-    logits = (images[:, None] + corners) @ weight.T + bias
-    by_corner = -attacks.margin(logits.flatten(0, 1), labels.repeat_interleave(64))
-    exact = by_corner.reshape(9, 64).min(1).values
-    plain = -attacks.margin(images @ weight.T + bias, labels)
-    if torch.allclose(found, plain, atol=1e-4):
-        raise Wrong("that is the margin without the attacker: subtract eps times the L1 norm")
-    if (found - exact).min() > -1e-4 and (found - exact).max() > 1e-3:
-        raise Wrong("the attacker does better: is it the L1 norm, and of w_y - w_j, not of w_y?")
-    if torch.allclose(found, -exact, atol=1e-4):
-        raise Wrong("the sign is the other way round: above 0 means that the answer stays right")
-    expect(bool(found.max() != 0 or exact.max() == 0), "leave the label itself out of the minimum")
-    close(found, exact, "the margin, beside all corners of the cube,", atol=1e-4)
-    still = answer(weight, bias, images, labels, 0.0)
-    close(still, plain, "the margin at eps 0", atol=1e-4)
+def _mmd(k, n):
+    return float(k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean())
 
 
-def _adversarial_loss(model, images, labels, eps, steps=3):
-    return cross_entropy(model(attacks.pgd(model, images, labels, eps, steps=steps)), labels)
+def _p_value(truth, shuffled):
+    return (1 + int((shuffled >= truth).sum())) / (len(shuffled) + 1)
 
 
-class _Two(nn.Module):
-    """A linear network of two classes."""
+def _witness(k, n):
+    near = k[n:, n:]
+    own = (near.sum(1) - near.diagonal()) / (len(near) - 1)
+    return own - k[n:, :n].mean(1)
 
-    def __init__(self) -> None:
-        super().__init__()
-        draw = torch.Generator().manual_seed(0)
-        self.fc = nn.Linear(4, 2)
-        with torch.no_grad():
-            self.fc.weight.copy_(torch.randn(2, 4, generator=draw))
-        self.passes = 0
 
-    def forward(self, images):
-        self.passes += 1
-        return self.fc(images.flatten(1))
+def _samples():
+    draw = torch.Generator().manual_seed(6)
+    x, y = torch.randn(12, 3, generator=draw), torch.randn(20, 3, generator=draw)
+    y[:5] += 4
+    return x, y
 
 
 @exercise(
-    "08.adversarial_loss",
-    reference=_adversarial_loss,
+    "08.mmd",
+    reference=_mmd,
     hints=(
-        "Two lines: hostile = attacks.pgd(model, images, labels, eps, steps=steps), then the loss.",
-        "cross_entropy(model(hostile), labels): the model of now, on the images of the attack.",
+        "Three blocks of k: naturals with naturals, suspects with suspects, one with the other.",
+        "k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean()",
     ),
 )
 def _(answer):
-    net, draw = _Two(), torch.Generator().manual_seed(1)
-    images = 0.3 + 0.4 * torch.rand(16, 1, 2, 2, generator=draw)
-    labels, eps = torch.arange(16) % 2, 0.2
-    found = answer(net, images, labels, eps)
-    expect(isinstance(found, torch.Tensor), f"a tensor is expected, not {type(found).__name__}")
-    expect(found.ndim == 0, f"a scalar is expected, not shape {tuple(found.shape)}")
-    expect(found.requires_grad, "the loss has no gradient: do not detach it, no item(), no no_grad")
-    found, clean = found.detach(), cross_entropy(net(images), labels).detach()
-    if abs(float(found - clean)) < 1e-5:
-        raise Wrong("that is the loss on the clean images: attack them first")
-    # The independent fact: for two linear classes the worst loss is softplus(-worst margin).
-    worst = _worst_margin(net.fc.weight, net.fc.bias, images.flatten(1), labels, eps)
-    exact = softplus(-worst).mean().detach()
-    expect(float(found) > float(clean), "the loss is below that of the clean images: go uphill")
-    if abs(float(found - (exact + clean) / 2)) < 1e-3:
-        raise Wrong("train on the attacked images alone here, not on half and half")
-    close(found, exact, "the loss, beside the closed form for two linear classes,", atol=1e-3)
-    net.passes = 0
-    answer(net, images, labels, eps, steps=5)
-    expect(net.passes >= 6, "the attack takes fewer steps than asked for: pass steps on")
+    x, y = _samples()
+    k = two_sample.kernel(torch.cat([x, y]))
+    found = float(answer(k, 12))
+    wanted = detection.mmd(x, y)
+    same = float(answer(two_sample.kernel(torch.cat([x, x])), 12))
+    expect(abs(same) < 1e-9, f"for two equal samples it should be 0, not {same:.3g}")
+    close(found, wanted, "the squared MMD")
+
+
+@exercise(
+    "08.p_value",
+    reference=_p_value,
+    hints=(
+        "How many shuffled statistics are as large as the true one, or larger?",
+        "The true split is one of the possible ones: it counts in numerator and denominator.",
+        "(1 + count) / (B + 1)",
+    ),
+)
+def _(answer):
+    shuffled = torch.arange(1, 100) / 100
+    for truth, wanted in ((2.0, 0.01), (0.0, 1.0), (0.95, 0.06)):
+        found = float(answer(torch.tensor(truth), shuffled))
+        expect(found > 0, "a p-value of 0 claims too much: the true split is one of the splits")
+        expect(found <= 1, f"{found:.3f} is above 1")
+        close(found, wanted, f"the p-value of {truth} among 0.01, 0.02, ..., 0.99", atol=1e-4)
+
+
+@exercise(
+    "08.witness",
+    reference=_witness,
+    hints=(
+        "For each suspect: its mean kernel with the other suspects minus that with the naturals.",
+        "Its kernel with itself, the diagonal, says nothing. Leave it out and divide by m - 1.",
+        "near = k[n:, n:]; (near.sum(1) - near.diagonal()) / (len(near) - 1) - k[n:, :n].mean(1)",
+    ),
+)
+def _(answer):
+    x, y = _samples()
+    found = torch.as_tensor(answer(two_sample.kernel(torch.cat([x, y])), 12)).double()
+    expect(found.shape == (20,), f"one value per suspect: (20,) is expected, not {found.shape}")
+    expect(bool((found < 0).any()), "suspects that look natural should be negative: keep the sign")
+    expect(float(found[:5].min()) > float(found[5:].median()), "the odd ones should come first")
+    close(found, detection.witness(x, y), "the witness (the diagonal left out)")
 
 
 choice(
-    "08.clean_accuracy",
+    "08.depth",
+    "rises",
+    ("rises", "stays", "falls"),
+    hints=(
+        "The attack was made to change the answer. Where is the answer decided?",
+        "Tiny changes of the pixels have to become a large change of the logits on the way.",
+    ),
+    why={
+        "stays": "the pixels hardly change, and yet the answer does: something grows on the way",
+        "falls": "at the input the change is tiny, at the output it decides",
+    },
+)
+
+choice(
+    "08.trigger",
     "falls",
     ("rises", "stays", "falls"),
+    hints=(
+        "This model has never been trained with the patch. What does it do with a detail?",
+        "A network that generalises forgets what does not matter for the class.",
+    ),
     why={
-        "rises": "more data often helps, but these images are harder. Look at the grey line",
-        "stays": "it stays at first, and falls at 0.2 and 0.3. Look at the grey line",
+        "rises": "only a poisoned model carries the patch to its output",
+        "stays": "deep layers throw away what does not matter for the class",
     },
-    hints=(
-        "The network has to be right in a whole ball around each image. What if two balls meet?",
-        "Look at the left end of the curves: eps 0 of the attack.",
-    ),
-)
-
-choice(
-    "08.what_rises",
-    "FGSM accuracy",
-    ("FGSM accuracy", "PGD accuracy", "neither"),
-    why={
-        "PGD accuracy": "that is the robustness which is being lost",
-        "neither": "the loss falls in training, so something in it gets better: which images?",
-    },
-    hints=(
-        "Which images does the loss see in this training?",
-        "The network learns to beat exactly the attack that it is shown.",
-    ),
-)
-
-
-def _trades_loss(clean_logits, hostile_logits, labels, beta):
-    log_p, log_q = clean_logits.log_softmax(1), hostile_logits.log_softmax(1)
-    divergence = (log_p.exp() * (log_p - log_q)).sum(1).mean()
-    return cross_entropy(clean_logits, labels) + beta * divergence
-
-
-@exercise(
-    "08.trades_loss",
-    reference=_trades_loss,
-    hints=(
-        "log_p = clean_logits.log_softmax(1), log_q = hostile_logits.log_softmax(1).",
-        "KL(p || q): (log_p.exp() * (log_p - log_q)).sum(1).mean(). The cross-entropy is of the "
-        "clean logits.",
-    ),
-)
-def _(answer):
-    draw = torch.Generator().manual_seed(0)
-    clean, hostile = (2 * torch.randn(10, 4, generator=draw) for _ in range(2))
-    labels, beta = torch.arange(10) % 4, 5.0
-    p, q = clean.log_softmax(1), hostile.log_softmax(1)
-    first = cross_entropy(clean, labels)
-    forward, reverse = (
-        kl_div(b, a, reduction="batchmean", log_target=True) for a, b in ((p, q), (q, p))
-    )
-    found = torch.as_tensor(answer(clean, hostile, labels, beta))
-    expect(found.ndim == 0, f"a scalar is expected, not shape {tuple(found.shape)}")
-    value = float(found)
-    for other, word in (
-        (first + beta * reverse, "the divergence is the other way round: KL(clean || hostile)"),
-        (
-            cross_entropy(hostile, labels) + beta * forward,
-            "the cross-entropy is of the clean logits",
-        ),
-        (first + forward, "beta has no effect: multiply the divergence by it"),
-        (
-            first + beta * 10 * forward,
-            "sum over the classes, mean over the images: N times too much",
-        ),
-        (
-            first + beta * forward / 4,
-            "sum over the classes, mean over the images: K times too little",
-        ),
-        (first - beta * forward, "the divergence is a penalty: add it"),
-        (beta * forward, "the cross-entropy on the clean images is missing"),
-    ):
-        expect(abs(value - float(other)) > 1e-4, word)
-    close(found, first + beta * forward, "the loss", atol=1e-4)
-    same = answer(clean, clean, labels, beta)
-    close(same, first, "the loss where both logits are equal", atol=1e-4)
-
-
-choice(
-    "08.nc1_with_eps",
-    "rises",
-    ("rises", "falls"),
-    why={"falls": "the class has to hold its attacked images, too. Look at the clean line"},
-    hints=(
-        "How many different images must fit around one vertex, with and without the attack?",
-        "Look at the line of the clean images below.",
-    ),
-)
-
-choice(
-    "08.helps_against",
-    "faint pattern",
-    ("patch", "faint pattern"),
-    why={"patch": "the patch changes pixels by up to 1. How far does the inner attack reach?"},
-    hints=(
-        "Compare the size of the change with the eps of the training.",
-        "Blended at 15% moves no pixel by more than 0.15.",
-    ),
 )

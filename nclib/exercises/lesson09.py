@@ -1,190 +1,207 @@
-"""Exercises of lesson 09: distillation, the gradient that vanishes, the attack on the margin."""
+"""Exercises of lesson 09: the worst margin of a linear classifier, and adversarial losses."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div, softplus
 
 from nclib import attacks
-from nclib.exercises import Wrong, choice, close, exercise, expect, number
+from nclib.exercises import Wrong, choice, close, exercise, expect
 
 
-def _soft_cross_entropy(logits, targets, temperature):
-    return cross_entropy(logits / temperature, targets)
+def _worst_margin(weight, bias, images, labels, eps):
+    logits = images @ weight.T + bias
+    lead = logits.gather(1, labels[:, None]) - logits
+    lead = lead - eps * (weight[labels][:, None] - weight[None]).abs().sum(2)
+    return lead.scatter(1, labels[:, None], float("inf")).min(1).values
 
 
 @exercise(
-    "09.soft_cross_entropy",
-    reference=_soft_cross_entropy,
+    "09.worst_margin",
+    reference=_worst_margin,
     hints=(
-        "First log p: (logits / temperature).log_softmax(1), which is safer than log of softmax.",
-        "Then -(targets * log_p).sum(1).mean(): sum over the classes, mean over the images.",
+        "Without the attacker: logits of the label minus all logits, [N, K]. Then subtract eps "
+        "times the L1 norms of weight[labels][:, None] - weight[None], which is [N, K, D].",
+        "The label itself must not count: .scatter(1, labels[:, None], inf), then .min(1).values.",
     ),
 )
 def _(answer):
     draw = torch.Generator().manual_seed(0)
-    logits = 4 * torch.randn(12, 5, generator=draw)
-    targets = torch.randn(12, 5, generator=draw).softmax(1)
-    exact, found = cross_entropy(logits / 3, targets), torch.as_tensor(answer(logits, targets, 3.0))
-    expect(found.ndim == 0, f"one number is expected, not shape {tuple(found.shape)}")
-    found = float(found)
-    for value, word in (
-        (cross_entropy(logits, targets), "the temperature has no effect: divide the logits by it"),
-        (cross_entropy(3 * logits, targets), "divide the logits by the temperature"),
-        (exact * 12, "your value is N times too large: take the mean over the images"),
-        (exact / 5, "your value is K times too small: sum over the classes"),
-        (-exact, "the sign is the other way round: a loss is positive here"),
-        (9 * exact, "no factor T squared here; this is the plain cross-entropy"),
-    ):
-        expect(abs(found - float(value)) > 1e-4 * abs(float(value)), word)
-    close(found, exact, "the loss", atol=1e-4)
-    flat = answer(torch.zeros(2, 5), torch.full((2, 5), 0.2), 7.0)
-    close(flat, torch.tensor(5.0).log(), "the loss of equal logits, which is log K,", atol=1e-4)
-    large = answer(torch.tensor([[900.0, 0.0]]), torch.tensor([[0.5, 0.5]]), 1.0)
-    close(large, 450.0, "the loss for logits 900 and 0 (use log_softmax)", atol=1e-2)
+    weight, bias = torch.randn(4, 6, generator=draw), torch.randn(4, generator=draw)
+    images, labels, eps = torch.randn(9, 6, generator=draw), torch.arange(9) % 4, 0.3
+    found = torch.as_tensor(answer(weight, bias, images, labels, eps))
+    expect(found.shape == (9,), f"the shape is {tuple(found.shape)}; (9,) is expected")
+
+    # The independent fact: the minimum over every corner of the cube, by trying all 64.
+    corners = eps * torch.tensor(list(itertools.product((-1.0, 1.0), repeat=6)))
+    logits = (images[:, None] + corners) @ weight.T + bias
+    by_corner = -attacks.margin(logits.flatten(0, 1), labels.repeat_interleave(64))
+    exact = by_corner.reshape(9, 64).min(1).values
+    plain = -attacks.margin(images @ weight.T + bias, labels)
+    if torch.allclose(found, plain, atol=1e-4):
+        raise Wrong("that is the margin without the attacker: subtract eps times the L1 norm")
+    if (found - exact).min() > -1e-4 and (found - exact).max() > 1e-3:
+        raise Wrong("the attacker does better: is it the L1 norm, and of w_y - w_j, not of w_y?")
+    if torch.allclose(found, -exact, atol=1e-4):
+        raise Wrong("the sign is the other way round: above 0 means that the answer stays right")
+    expect(bool(found.max() != 0 or exact.max() == 0), "leave the label itself out of the minimum")
+    close(found, exact, "the margin, beside all corners of the cube,", atol=1e-4)
+    still = answer(weight, bias, images, labels, 0.0)
+    close(still, plain, "the margin at eps 0", atol=1e-4)
 
 
-choice(
-    "09.with_temperature",
-    "rises",
-    ("falls", "stays", "rises"),
-    why={
-        "falls": "the logits grow with T, and what does the softmax do with large logits?",
-        "stays": "the figure below says otherwise; whether to believe it is the rest of the lesson",
-    },
-    hints=(
-        "It was published as a defence. What did its authors see?",
-        "Look at the right end of the line 'PGD' in the figure below.",
-    ),
-)
+def _adversarial_loss(model, images, labels, eps, steps=3):
+    return cross_entropy(model(attacks.pgd(model, images, labels, eps, steps=steps)), labels)
 
 
-def _logit_gradient(logits, labels):
-    one_hot = torch.eye(logits.shape[1], device=logits.device)[labels]
-    return logits.softmax(1) - one_hot
-
-
-@exercise(
-    "09.logit_gradient",
-    reference=_logit_gradient,
-    hints=(
-        "Two terms: the probabilities, logits.softmax(1), and a 1 in the place of the label.",
-        "torch.eye(K, device=logits.device)[labels] has one row per image with a 1 at the label.",
-    ),
-)
-def _(answer):
-    draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 4, generator=draw)
-    labels = torch.arange(6) % 4
-    found = torch.as_tensor(answer(logits, labels))
-    expect(found.shape == (6, 4), f"the shape is {tuple(found.shape)}; (6, 4) is expected")
-    exact = _logit_gradient(logits, labels)
-    expect(not torch.allclose(found, -exact, atol=1e-5), "the sign is the other way round")
-    expect(
-        not torch.allclose(found, exact / 6, atol=1e-5), "one loss per image: do not divide by N"
-    )
-    expect(not torch.allclose(found, logits.softmax(1), atol=1e-5), "the 1 at the label is missing")
-    sums = float(found.sum(1).abs().max())
-    expect(sums < 1e-4, f"each row should sum to 0; yours sum to up to {sums:.3g}")
-    step, wide = 1e-4, logits.double()  # the independent fact: finite differences
-    for j in range(4):
-        shift = step * torch.eye(4, dtype=torch.float64)[j]
-        up, down = (cross_entropy(wide + s * shift, labels, reduction="none") for s in (1, -1))
-        slope = (up - down) / (2 * step)
-        close(found[:, j], slope, f"column {j}, beside finite differences,", atol=1e-4)
-
-
-number(
-    "09.factor",
-    20,
-    500,
-    reference=100,
-    hints=(
-        "Z / 100 has to be as large as the logits of an ordinary network. How large is Z?",
-        "The order of magnitude is enough: it is T.",
-    ),
-)
-
-
-def _margin_pgd(model, images, labels, eps, steps=20):
-    return attacks.margin_pgd(model, images, labels, eps, steps=steps, random_start=False)
-
-
-class _Saturated(nn.Module):
-    """A linear network whose softmax is flat in float32 while its logits are not."""
+class _Two(nn.Module):
+    """A linear network of two classes."""
 
     def __init__(self) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(3, 9, generator=draw))
+        self.fc = nn.Linear(4, 2)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.randn(2, 4, generator=draw))
         self.passes = 0
 
     def forward(self, images):
         self.passes += 1
-        return 1000 * images.flatten(1) @ self.weight.T
+        return self.fc(images.flatten(1))
 
 
 @exercise(
-    "09.margin_pgd",
-    reference=_margin_pgd,
+    "09.adversarial_loss",
+    reference=_adversarial_loss,
     hints=(
-        "The loop of lesson 07 with another objective: attacks.margin(model(x), labels).sum().",
-        "x = x.detach().requires_grad_(), the gradient of that sum, a step of 2.5 * eps / steps "
-        "along its sign, the change clamped to [-eps, eps], the image to [0, 1].",
+        "Two lines: hostile = attacks.pgd(model, images, labels, eps, steps=steps), then the loss.",
+        "cross_entropy(model(hostile), labels): the model of now, on the images of the attack.",
     ),
 )
 def _(answer):
-    net, draw = _Saturated(), torch.Generator().manual_seed(1)
-    images, eps = torch.rand(30, 1, 3, 3, generator=draw), 0.1
-    with torch.no_grad():
-        labels = net(images).argmax(1)
-        before = attacks.margin(net(images), labels)
-        kept = images.clone()
+    net, draw = _Two(), torch.Generator().manual_seed(1)
+    images = 0.3 + 0.4 * torch.rand(16, 1, 2, 2, generator=draw)
+    labels, eps = torch.arange(16) % 2, 0.2
+    found = answer(net, images, labels, eps)
+    expect(isinstance(found, torch.Tensor), f"a tensor is expected, not {type(found).__name__}")
+    expect(found.ndim == 0, f"a scalar is expected, not shape {tuple(found.shape)}")
+    expect(found.requires_grad, "the loss has no gradient: do not detach it, no item(), no no_grad")
+    found, clean = found.detach(), cross_entropy(net(images), labels).detach()
+    if abs(float(found - clean)) < 1e-5:
+        raise Wrong("that is the loss on the clean images: attack them first")
+    # The independent fact: for two linear classes the worst loss is softplus(-worst margin).
+    worst = _worst_margin(net.fc.weight, net.fc.bias, images.flatten(1), labels, eps)
+    exact = softplus(-worst).mean().detach()
+    expect(float(found) > float(clean), "the loss is below that of the clean images: go uphill")
+    if abs(float(found - (exact + clean) / 2)) < 1e-3:
+        raise Wrong("train on the attacked images alone here, not on half and half")
+    close(found, exact, "the loss, beside the closed form for two linear classes,", atol=1e-3)
     net.passes = 0
-    found = torch.as_tensor(answer(net, images, labels, eps)).detach()
-    passes = net.passes
-    expect(torch.equal(images, kept), "your function changes its input; work on a copy")
-    shapes = f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected"
-    expect(found.shape == images.shape, shapes)
-    expect(bool(found.isfinite().all()), "your images hold NaN or infinite values")
-    size = float((found - images).abs().max())
-    expect(size <= eps + 1e-5, f"a pixel moves by {size:.3f}; eps = {eps} is allowed")
-    inside = float(found.min()) >= 0 and float(found.max()) <= 1
-    expect(inside, "a pixel leaves [0, 1]: clamp the result")
-    moved = (found - images).flatten(1).abs().amax(1) > 0.5 * eps
-    if moved.float().mean() < 0.9:
-        raise Wrong("most images do not move: is the objective the margin, not the cross-entropy?")
-    with torch.no_grad():
-        after = attacks.margin(net(found), labels)
-        best = attacks.margin(net(_margin_pgd(net, images, labels, eps)), labels)
-    expect(bool((after >= before).float().mean() > 0.9), "the margin falls: climb it")
-    gap = float(((best - after) / before.abs().clamp_min(1)).mean())
-    expect(gap < 0.1, "the margin could be much higher: take all steps, along the sign")
-    expect(passes >= 20, f"the network is asked {passes} times; 20 steps need a gradient each")
+    answer(net, images, labels, eps, steps=5)
+    expect(net.passes >= 6, "the attack takes fewer steps than asked for: pass steps on")
 
 
-number(
-    "09.left",
-    0,
-    0.1,
-    reference=0.01,
+choice(
+    "09.clean_accuracy",
+    "falls",
+    ("rises", "stays", "falls"),
+    why={
+        "rises": "more data often helps, but these images are harder. Look at the grey line",
+        "stays": "it stays at first, and falls at 0.2 and 0.3. Look at the grey line",
+    },
     hints=(
-        "Does dividing all logits by 100 change any answer? What, then, is different at T = 100?",
-        "About as much as PGD leaves to the ordinary network of lesson 07 at this eps.",
+        "The network has to be right in a whole ball around each image. What if two balls meet?",
+        "Look at the left end of the curves: eps 0 of the attack.",
     ),
 )
 
 choice(
-    "09.flagged",
-    "student",
-    ("student", "adversarial training", "both"),
+    "09.what_rises",
+    "FGSM accuracy",
+    ("FGSM accuracy", "PGD accuracy", "neither"),
     why={
-        "adversarial training": "its gradients point uphill: PGD needs no help there",
-        "both": "a flag needs a symptom; adversarial training does not hide its gradients",
+        "PGD accuracy": "that is the robustness which is being lost",
+        "neither": "the loss falls in training, so something in it gets better: which images?",
     },
     hints=(
-        "Which of the two lets PGD work?",
-        "Zero gradients are one of the symptoms. Who has them?",
+        "Which images does the loss see in this training?",
+        "The network learns to beat exactly the attack that it is shown.",
+    ),
+)
+
+
+def _trades_loss(clean_logits, hostile_logits, labels, beta):
+    log_p, log_q = clean_logits.log_softmax(1), hostile_logits.log_softmax(1)
+    divergence = (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    return cross_entropy(clean_logits, labels) + beta * divergence
+
+
+@exercise(
+    "09.trades_loss",
+    reference=_trades_loss,
+    hints=(
+        "log_p = clean_logits.log_softmax(1), log_q = hostile_logits.log_softmax(1).",
+        "KL(p || q): (log_p.exp() * (log_p - log_q)).sum(1).mean(). The cross-entropy is of the "
+        "clean logits.",
+    ),
+)
+def _(answer):
+    draw = torch.Generator().manual_seed(0)
+    clean, hostile = (2 * torch.randn(10, 4, generator=draw) for _ in range(2))
+    labels, beta = torch.arange(10) % 4, 5.0
+    p, q = clean.log_softmax(1), hostile.log_softmax(1)
+    first = cross_entropy(clean, labels)
+    forward, reverse = (
+        kl_div(b, a, reduction="batchmean", log_target=True) for a, b in ((p, q), (q, p))
+    )
+    found = torch.as_tensor(answer(clean, hostile, labels, beta))
+    expect(found.ndim == 0, f"a scalar is expected, not shape {tuple(found.shape)}")
+    value = float(found)
+    for other, word in (
+        (first + beta * reverse, "the divergence is the other way round: KL(clean || hostile)"),
+        (
+            cross_entropy(hostile, labels) + beta * forward,
+            "the cross-entropy is of the clean logits",
+        ),
+        (first + forward, "beta has no effect: multiply the divergence by it"),
+        (
+            first + beta * 10 * forward,
+            "sum over the classes, mean over the images: N times too much",
+        ),
+        (
+            first + beta * forward / 4,
+            "sum over the classes, mean over the images: K times too little",
+        ),
+        (first - beta * forward, "the divergence is a penalty: add it"),
+        (beta * forward, "the cross-entropy on the clean images is missing"),
+    ):
+        expect(abs(value - float(other)) > 1e-4, word)
+    close(found, first + beta * forward, "the loss", atol=1e-4)
+    same = answer(clean, clean, labels, beta)
+    close(same, first, "the loss where both logits are equal", atol=1e-4)
+
+
+choice(
+    "09.nc1_with_eps",
+    "rises",
+    ("rises", "falls"),
+    why={"falls": "the class has to hold its attacked images, too. Look at the clean line"},
+    hints=(
+        "How many different images must fit around one vertex, with and without the attack?",
+        "Look at the line of the clean images below.",
+    ),
+)
+
+choice(
+    "09.helps_against",
+    "faint pattern",
+    ("patch", "faint pattern"),
+    why={"patch": "the patch changes pixels by up to 1. How far does the inner attack reach?"},
+    hints=(
+        "Compare the size of the change with the eps of the training.",
+        "Blended at 15% moves no pixel by more than 0.15.",
     ),
 )

@@ -1,122 +1,190 @@
-"""Exercises of lesson 10: bit depth, the wall, the joint score, a gradient for a step."""
+"""Exercises of lesson 10: distillation, the gradient that vanishes, the attack on the margin."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
-from nclib.defenses.squeezing import bit_depth
-from nclib.exercises import choice, close, exercise, expect, number
-
-
-@exercise(
-    "10.bit_depth",
-    hints=(
-        "With b bits there are 2**b levels, from 0 to 1. How many steps lie between them?",
-        "Multiply by the number of steps, round, divide by it again.",
-        "The number of steps is 2**bits - 1: with 1 bit there is one step, from 0 to 1.",
-    ),
-    reference=bit_depth,
-)
-def _(answer):
-    images = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    before = images.clone()
-    for bits in (1, 2, 5):
-        found = answer(images, bits)
-        close(found.amax(), 1.0, "the brightest level")
-        levels = len(found.unique())
-        expect(levels <= 2**bits, f"{bits} bits should leave {2**bits} levels, not {levels}")
-        furthest = float((found - images).abs().max())
-        limit = 0.5 / (2**bits - 1)
-        expect(
-            furthest <= limit + 1e-6,
-            f"a pixel moved by {furthest:.3f}; the nearest level is closer",
-        )
-        close(answer(found, bits), found, "a second squeeze (it should change nothing)")
-        close(found, bit_depth(images, bits), "the squeezed image")
-    expect(torch.equal(images, before), "the images given should stay as they were")
+from nclib import attacks
+from nclib.exercises import Wrong, choice, close, exercise, expect, number
 
 
-number(
-    "10.wall",
-    0.16,
-    0.175,
-    reference=1 / 6,
-    hints=(
-        "Two bits leave four levels. Which are they?",
-        "The levels are 0, 1/3, 2/3 and 1. A pixel goes to the nearest one.",
-        "An empty pixel leaves 0 when it is nearer to 1/3: halfway.",
-    ),
-)
-
-
-def _joint_score(before, squeezed):
-    shares = before.softmax(1)
-    return torch.stack([(s.softmax(1) - shares).abs().sum(1) for s in squeezed]).amax(0)
+def _soft_cross_entropy(logits, targets, temperature):
+    return cross_entropy(logits / temperature, targets)
 
 
 @exercise(
-    "10.joint_score",
+    "10.soft_cross_entropy",
+    reference=_soft_cross_entropy,
     hints=(
-        "Softmax first: a distance between logits has no scale.",
-        "L1: the sum over the classes of the absolute differences, one number per image.",
-        "Then the largest over the squeezers: torch.stack([...]).amax(0).",
+        "First log p: (logits / temperature).log_softmax(1), which is safer than log of softmax.",
+        "Then -(targets * log_p).sum(1).mean(): sum over the classes, mean over the images.",
     ),
-    reference=_joint_score,
 )
 def _(answer):
-    generator = torch.Generator().manual_seed(0)
-    before = 3 * torch.randn(20, 5, generator=generator)
-    squeezed = [before + s * torch.randn(20, 5, generator=generator) for s in (0.5, 2.0, 1.0)]
-    close(answer(before, [before]), torch.zeros(20), "the score where squeezing changes nothing")
-    found = answer(before, squeezed)
-    expect(tuple(found.shape) == (20,), f"one score per image is needed, not {tuple(found.shape)}")
-    sure = torch.tensor([[50.0, 0.0]])
-    close(answer(sure, [sure.flip(1)]), [2.0], "the score of a certain answer that turns around")
-    shifted = answer(before + 7, [s - 4 for s in squeezed])
-    close(shifted, found, "the score after adding a constant to all logits (it changes nothing)")
-    close(found, _joint_score(before, squeezed), "the joint score")
-
-
-def _straight_through(squeeze, images):
-    return images + (squeeze(images) - images).detach()
-
-
-@exercise(
-    "10.straight_through",
-    hints=(
-        "The value should be squeeze(images), the gradient that of images.",
-        "x + (y - x) has the value y. What may the gradient not see?",
-        "images + (squeeze(images) - images).detach()",
-    ),
-    reference=_straight_through,
-)
-def _(answer):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(3, 1, 4, 4, generator=generator).requires_grad_()
-    weights = torch.randn(3, 1, 4, 4, generator=generator)
-
-    def squeeze(x):
-        return bit_depth(x, 2)
-
-    found = answer(squeeze, images)
-    close(found, squeeze(images), "the value (that of the squeezed images)")
-    expect(found.requires_grad, "the result has no gradient at all: something is detached too many")
-    (gradient,) = torch.autograd.grad((found * weights).sum(), images)
-    expect(bool(gradient.any()), "the gradient is zero: it still goes through the rounding")
-    close(gradient, weights, "the gradient (as if there were no squeezer)")
+    draw = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(12, 5, generator=draw)
+    targets = torch.randn(12, 5, generator=draw).softmax(1)
+    exact, found = cross_entropy(logits / 3, targets), torch.as_tensor(answer(logits, targets, 3.0))
+    expect(found.ndim == 0, f"one number is expected, not shape {tuple(found.shape)}")
+    found = float(found)
+    for value, word in (
+        (cross_entropy(logits, targets), "the temperature has no effect: divide the logits by it"),
+        (cross_entropy(3 * logits, targets), "divide the logits by the temperature"),
+        (exact * 12, "your value is N times too large: take the mean over the images"),
+        (exact / 5, "your value is K times too small: sum over the classes"),
+        (-exact, "the sign is the other way round: a loss is positive here"),
+        (9 * exact, "no factor T squared here; this is the plain cross-entropy"),
+    ):
+        expect(abs(found - float(value)) > 1e-4 * abs(float(value)), word)
+    close(found, exact, "the loss", atol=1e-4)
+    flat = answer(torch.zeros(2, 5), torch.full((2, 5), 0.2), 7.0)
+    close(flat, torch.tensor(5.0).log(), "the loss of equal logits, which is log K,", atol=1e-4)
+    large = answer(torch.tensor([[900.0, 0.0]]), torch.tensor([[0.5, 0.5]]), 1.0)
+    close(large, 450.0, "the loss for logits 900 and 0 (use log_softmax)", atol=1e-2)
 
 
 choice(
-    "10.trigger",
-    "the blend goes, the patch stays",
-    ("both go", "both stay", "the blend goes, the patch stays", "the patch goes, the blend stays"),
-    hints=(
-        "One bit keeps what is far from the middle grey. Which trigger is?",
-        "A patch is full ink on empty ground. The blend moves a pixel by a tenth at most.",
-    ),
+    "10.with_temperature",
+    "rises",
+    ("falls", "stays", "rises"),
     why={
-        "both go": "a patch of full ink on empty ground is full ink after one bit, too",
-        "both stay": "most pixels that a weak blend moves do not cross the middle grey",
-        "the patch goes, the blend stays": "which of the two is far from the middle grey?",
+        "falls": "the logits grow with T, and what does the softmax do with large logits?",
+        "stays": "the figure below says otherwise; whether to believe it is the rest of the lesson",
     },
+    hints=(
+        "It was published as a defence. What did its authors see?",
+        "Look at the right end of the line 'PGD' in the figure below.",
+    ),
+)
+
+
+def _logit_gradient(logits, labels):
+    one_hot = torch.eye(logits.shape[1], device=logits.device)[labels]
+    return logits.softmax(1) - one_hot
+
+
+@exercise(
+    "10.logit_gradient",
+    reference=_logit_gradient,
+    hints=(
+        "Two terms: the probabilities, logits.softmax(1), and a 1 in the place of the label.",
+        "torch.eye(K, device=logits.device)[labels] has one row per image with a 1 at the label.",
+    ),
+)
+def _(answer):
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 4, generator=draw)
+    labels = torch.arange(6) % 4
+    found = torch.as_tensor(answer(logits, labels))
+    expect(found.shape == (6, 4), f"the shape is {tuple(found.shape)}; (6, 4) is expected")
+    exact = _logit_gradient(logits, labels)
+    expect(not torch.allclose(found, -exact, atol=1e-5), "the sign is the other way round")
+    expect(
+        not torch.allclose(found, exact / 6, atol=1e-5), "one loss per image: do not divide by N"
+    )
+    expect(not torch.allclose(found, logits.softmax(1), atol=1e-5), "the 1 at the label is missing")
+    sums = float(found.sum(1).abs().max())
+    expect(sums < 1e-4, f"each row should sum to 0; yours sum to up to {sums:.3g}")
+    step, wide = 1e-4, logits.double()  # the independent fact: finite differences
+    for j in range(4):
+        shift = step * torch.eye(4, dtype=torch.float64)[j]
+        up, down = (cross_entropy(wide + s * shift, labels, reduction="none") for s in (1, -1))
+        slope = (up - down) / (2 * step)
+        close(found[:, j], slope, f"column {j}, beside finite differences,", atol=1e-4)
+
+
+number(
+    "10.factor",
+    20,
+    500,
+    reference=100,
+    hints=(
+        "Z / 100 has to be as large as the logits of an ordinary network. How large is Z?",
+        "The order of magnitude is enough: it is T.",
+    ),
+)
+
+
+def _margin_pgd(model, images, labels, eps, steps=20):
+    return attacks.margin_pgd(model, images, labels, eps, steps=steps, random_start=False)
+
+
+class _Saturated(nn.Module):
+    """A linear network whose softmax is flat in float32 while its logits are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 9, generator=draw))
+        self.passes = 0
+
+    def forward(self, images):
+        self.passes += 1
+        return 1000 * images.flatten(1) @ self.weight.T
+
+
+@exercise(
+    "10.margin_pgd",
+    reference=_margin_pgd,
+    hints=(
+        "The loop of lesson 06 with another objective: attacks.margin(model(x), labels).sum().",
+        "x = x.detach().requires_grad_(), the gradient of that sum, a step of 2.5 * eps / steps "
+        "along its sign, the change clamped to [-eps, eps], the image to [0, 1].",
+    ),
+)
+def _(answer):
+    net, draw = _Saturated(), torch.Generator().manual_seed(1)
+    images, eps = torch.rand(30, 1, 3, 3, generator=draw), 0.1
+    with torch.no_grad():
+        labels = net(images).argmax(1)
+        before = attacks.margin(net(images), labels)
+        kept = images.clone()
+    net.passes = 0
+    found = torch.as_tensor(answer(net, images, labels, eps)).detach()
+    passes = net.passes
+    expect(torch.equal(images, kept), "your function changes its input; work on a copy")
+    shapes = f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected"
+    expect(found.shape == images.shape, shapes)
+    expect(bool(found.isfinite().all()), "your images hold NaN or infinite values")
+    size = float((found - images).abs().max())
+    expect(size <= eps + 1e-5, f"a pixel moves by {size:.3f}; eps = {eps} is allowed")
+    inside = float(found.min()) >= 0 and float(found.max()) <= 1
+    expect(inside, "a pixel leaves [0, 1]: clamp the result")
+    moved = (found - images).flatten(1).abs().amax(1) > 0.5 * eps
+    if moved.float().mean() < 0.9:
+        raise Wrong("most images do not move: is the objective the margin, not the cross-entropy?")
+    with torch.no_grad():
+        after = attacks.margin(net(found), labels)
+        best = attacks.margin(net(_margin_pgd(net, images, labels, eps)), labels)
+    expect(bool((after >= before).float().mean() > 0.9), "the margin falls: climb it")
+    gap = float(((best - after) / before.abs().clamp_min(1)).mean())
+    expect(gap < 0.1, "the margin could be much higher: take all steps, along the sign")
+    expect(passes >= 20, f"the network is asked {passes} times; 20 steps need a gradient each")
+
+
+number(
+    "10.left",
+    0,
+    0.1,
+    reference=0.01,
+    hints=(
+        "Does dividing all logits by 100 change any answer? What, then, is different at T = 100?",
+        "About as much as PGD leaves to the ordinary network of lesson 06 at this eps.",
+    ),
+)
+
+choice(
+    "10.flagged",
+    "student",
+    ("student", "adversarial training", "both"),
+    why={
+        "adversarial training": "its gradients point uphill: PGD needs no help there",
+        "both": "a flag needs a symptom; adversarial training does not hide its gradients",
+    },
+    hints=(
+        "Which of the two lets PGD work?",
+        "Zero gradients are one of the symptoms. Who has them?",
+    ),
 )

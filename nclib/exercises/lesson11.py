@@ -1,132 +1,122 @@
-"""Exercises of lesson 11: the Clopper-Pearson bound, the radius, the vote of disjoint parts."""
+"""Exercises of lesson 11: bit depth, the wall, the joint score, a gradient for a step."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from scipy.stats import binom
 
-from nclib.defenses import partition, smoothing
-from nclib.exercises import Wrong, choice, close, exercise, expect, number
+from nclib.defenses.squeezing import bit_depth
+from nclib.exercises import choice, close, exercise, expect, number
 
 
 @exercise(
-    "11.lower_bound",
+    "11.bit_depth",
     hints=(
-        "The bound is the smallest share that could still have brought so many hits by luck.",
-        "It is a quantile of a beta distribution: scipy.stats.beta.ppf.",
-        "beta.ppf(alpha, hits, n - hits + 1), and 0 where there is no hit.",
+        "With b bits there are 2**b levels, from 0 to 1. How many steps lie between them?",
+        "Multiply by the number of steps, round, divide by it again.",
+        "The number of steps is 2**bits - 1: with 1 bit there is one step, from 0 to 1.",
     ),
-    reference=lambda hits, n, alpha: float(smoothing.lower_bound(hits, n, alpha)),
+    reference=bit_depth,
 )
 def _(answer):
-    for hits, n, alpha in ((7, 10, 0.05), (990, 1000, 0.001), (1000, 1000, 0.001)):
-        found = float(answer(hits, n, alpha))
-        expect(found < hits / n, f"the bound {found:.4f} should lie below the share {hits / n}")
-        luck = binom.sf(hits - 1, n, found)  # the independent fact that defines the bound
+    images = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    for bits in (1, 2, 5):
+        found = answer(images, bits)
+        close(found.amax(), 1.0, "the brightest level")
+        levels = len(found.unique())
+        expect(levels <= 2**bits, f"{bits} bits should leave {2**bits} levels, not {levels}")
+        furthest = float((found - images).abs().max())
+        limit = 0.5 / (2**bits - 1)
         expect(
-            abs(luck - alpha) < 1e-6,
-            f"a true share of {found:.5f} would give {hits} hits of {n} or more with probability "
-            f"{luck:.3g}; that should be alpha = {alpha}",
+            furthest <= limit + 1e-6,
+            f"a pixel moved by {furthest:.3f}; the nearest level is closer",
         )
-        close(found, smoothing.lower_bound(hits, n, alpha), "the bound")
-    expect(float(answer(0, 10, 0.05)) == 0, "without any hit the bound is 0")
-
-
-@exercise(
-    "11.radius",
-    hints=(
-        "A share of one half has radius 0. A share near 1 has a large one.",
-        "In one dimension: how far, in sigmas, is the edge that has this share on its left?",
-        "sigma * norm.ppf(share) above one half, else 0.",
-    ),
-    reference=lambda share, sigma: float(smoothing.radius(share, sigma)),
-)
-def _(answer):
-    close(answer(0.5, 0.25), 0.0, "the radius at a share of one half")
-    close(answer(0.2, 0.25), 0.0, "the radius below one half (there is none)")
-    close(answer(0.9, 0.5), 2 * answer(0.9, 0.25), "the radius at twice the sigma")
-    # A half-space: its share is Phi(distance / sigma), and its radius is the distance.
-    for distance, sigma in ((0.3, 0.25), (1.0, 0.5)):
-        share = 0.5 * (1 + torch.erf(torch.tensor(distance / sigma / 2**0.5, dtype=torch.float64)))
-        close(answer(float(share), sigma), distance, "the radius of a plane at a known distance")
+        close(answer(found, bits), found, "a second squeeze (it should change nothing)")
+        close(found, bit_depth(images, bits), "the squeezed image")
+    expect(torch.equal(images, before), "the images given should stay as they were")
 
 
 number(
-    "11.most",
-    2.4,
-    2.55,
-    reference=2.463,
+    "11.wall",
+    0.16,
+    0.175,
+    reference=1 / 6,
     hints=(
-        "All 1000 draws are hits. What is the bound on the share then?",
-        "The bound is alpha ** (1/n), a little more than 0.993.",
-        "Phi^-1 of that: norm.ppf(0.001 ** (1 / 1000)).",
+        "Two bits leave four levels. Which are they?",
+        "The levels are 0, 1/3, 2/3 and 1. A pixel goes to the nearest one.",
+        "An empty pixel leaves 0 when it is nearer to 1/3: halfway.",
     ),
-    unit="sigma",
-)
-
-choice(
-    "11.sigma",
-    "larger radii, fewer images",
-    ("larger radii, more images", "larger radii, fewer images", "smaller radii, more images"),
-    hints=(
-        "The largest possible radius is a number times sigma.",
-        "And what does the model still see under twice the noise?",
-    ),
-    why={
-        "larger radii, more images": "under more noise the model loses some of the images",
-        "smaller radii, more images": "the radius is sigma times a number",
-    },
 )
 
 
-def _certificate(votes):
-    label, tolerated = partition.certificate(votes[None])
-    return int(label), int(tolerated)
+def _joint_score(before, squeezed):
+    shares = before.softmax(1)
+    return torch.stack([(s.softmax(1) - shares).abs().sum(1) for s in squeezed]).amax(0)
 
 
 @exercise(
-    "11.certificate",
+    "11.joint_score",
     hints=(
-        "One poison turns one vote: the first class loses one and a rival wins one.",
-        "So the gap shrinks by two for each poison. Which rival is the most dangerous one?",
-        "A tie goes to the smaller class: a rival with a smaller number needs one vote less.",
+        "Softmax first: a distance between logits has no scale.",
+        "L1: the sum over the classes of the absolute differences, one number per image.",
+        "Then the largest over the squeezers: torch.stack([...]).amax(0).",
     ),
-    reference=_certificate,
+    reference=_joint_score,
 )
 def _(answer):
-    generator = np.random.default_rng(0)
-    rows = [
-        [5, 1, 0],
-        [1, 5, 0],
-        [3, 3, 0],
-        [0, 3, 3],
-        [4, 0, 1],
-        *generator.integers(0, 9, (20, 3)),
-    ]
-    for row in rows:
-        row = torch.as_tensor(np.asarray(row))
-        label, tolerated = answer(row.clone())
-        expect(
-            int(label) == int(row.argmax()), f"the votes {row.tolist()} elect {int(row.argmax())}"
-        )
-        for poisons in range(int(tolerated) + 1):  # the independent fact: try it
-            if int(label) != _after(row, int(label), poisons):
-                raise Wrong(f"with votes {row.tolist()} already {poisons} poisons change the label")
-        more = int(tolerated) + 1
-        expect(
-            _after(row, int(label), more) != int(label),
-            f"with votes {row.tolist()} even {more} poisons change nothing: the bound is too small",
-        )
+    generator = torch.Generator().manual_seed(0)
+    before = 3 * torch.randn(20, 5, generator=generator)
+    squeezed = [before + s * torch.randn(20, 5, generator=generator) for s in (0.5, 2.0, 1.0)]
+    close(answer(before, [before]), torch.zeros(20), "the score where squeezing changes nothing")
+    found = answer(before, squeezed)
+    expect(tuple(found.shape) == (20,), f"one score per image is needed, not {tuple(found.shape)}")
+    sure = torch.tensor([[50.0, 0.0]])
+    close(answer(sure, [sure.flip(1)]), [2.0], "the score of a certain answer that turns around")
+    shifted = answer(before + 7, [s - 4 for s in squeezed])
+    close(shifted, found, "the score after adding a constant to all logits (it changes nothing)")
+    close(found, _joint_score(before, squeezed), "the joint score")
 
 
-def _after(votes: torch.Tensor, label: int, poisons: int) -> int:
-    """The winner after the most dangerous rival has taken so many votes of the first."""
-    for rival in range(len(votes)):
-        if rival != label:
-            changed = votes.clone()
-            changed[label] -= poisons
-            changed[rival] += poisons
-            if int(changed.argmax()) != label:
-                return int(changed.argmax())
-    return label
+def _straight_through(squeeze, images):
+    return images + (squeeze(images) - images).detach()
+
+
+@exercise(
+    "11.straight_through",
+    hints=(
+        "The value should be squeeze(images), the gradient that of images.",
+        "x + (y - x) has the value y. What may the gradient not see?",
+        "images + (squeeze(images) - images).detach()",
+    ),
+    reference=_straight_through,
+)
+def _(answer):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 1, 4, 4, generator=generator).requires_grad_()
+    weights = torch.randn(3, 1, 4, 4, generator=generator)
+
+    def squeeze(x):
+        return bit_depth(x, 2)
+
+    found = answer(squeeze, images)
+    close(found, squeeze(images), "the value (that of the squeezed images)")
+    expect(found.requires_grad, "the result has no gradient at all: something is detached too many")
+    (gradient,) = torch.autograd.grad((found * weights).sum(), images)
+    expect(bool(gradient.any()), "the gradient is zero: it still goes through the rounding")
+    close(gradient, weights, "the gradient (as if there were no squeezer)")
+
+
+choice(
+    "11.trigger",
+    "the blend goes, the patch stays",
+    ("both go", "both stay", "the blend goes, the patch stays", "the patch goes, the blend stays"),
+    hints=(
+        "One bit keeps what is far from the middle grey. Which trigger is?",
+        "A patch is full ink on empty ground. The blend moves a pixel by a tenth at most.",
+    ),
+    why={
+        "both go": "a patch of full ink on empty ground is full ink after one bit, too",
+        "both stay": "most pixels that a weak blend moves do not cross the middle grey",
+        "the patch goes, the blend stays": "which of the two is far from the middle grey?",
+    },
+)

@@ -1,113 +1,132 @@
-"""Exercises of lesson 12: a Langevin step, the forward noise, how much noise, and what survives."""
+"""Exercises of lesson 12: the Clopper-Pearson bound, the radius, the vote of disjoint parts."""
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
+from scipy.stats import binom
 
-from nclib.defenses import purification as pure
-from nclib.defenses.purification.diffusion import noised
+from nclib.defenses import partition, smoothing
 from nclib.exercises import Wrong, choice, close, exercise, expect, number
 
 
-def _step(x, energy, eps, temperature, noise):
-    x = x.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(energy(x).sum(), x)
-    return x.detach() - eps**2 / 2 * slope / temperature + eps * noise
+@exercise(
+    "12.lower_bound",
+    hints=(
+        "The bound is the smallest share that could still have brought so many hits by luck.",
+        "It is a quantile of a beta distribution: scipy.stats.beta.ppf.",
+        "beta.ppf(alpha, hits, n - hits + 1), and 0 where there is no hit.",
+    ),
+    reference=lambda hits, n, alpha: float(smoothing.lower_bound(hits, n, alpha)),
+)
+def _(answer):
+    for hits, n, alpha in ((7, 10, 0.05), (990, 1000, 0.001), (1000, 1000, 0.001)):
+        found = float(answer(hits, n, alpha))
+        expect(found < hits / n, f"the bound {found:.4f} should lie below the share {hits / n}")
+        luck = binom.sf(hits - 1, n, found)  # the independent fact that defines the bound
+        expect(
+            abs(luck - alpha) < 1e-6,
+            f"a true share of {found:.5f} would give {hits} hits of {n} or more with probability "
+            f"{luck:.3g}; that should be alpha = {alpha}",
+        )
+        close(found, smoothing.lower_bound(hits, n, alpha), "the bound")
+    expect(float(answer(0, 10, 0.05)) == 0, "without any hit the bound is 0")
 
 
 @exercise(
-    "12.langevin_step",
-    reference=_step,
+    "12.radius",
     hints=(
-        "x.detach().requires_grad_(), then torch.autograd.grad of energy(x).sum().",
-        "Downhill: minus eps^2 / 2 times the gradient, divided by the temperature.",
-        "The noise is multiplied by eps, not by eps^2.",
+        "A share of one half has radius 0. A share near 1 has a large one.",
+        "In one dimension: how far, in sigmas, is the edge that has this share on its left?",
+        "sigma * norm.ppf(share) above one half, else 0.",
     ),
+    reference=lambda share, sigma: float(smoothing.radius(share, sigma)),
 )
 def _(answer):
-    generator = torch.Generator().manual_seed(0)
-    x, noise = (torch.randn(5, 1, 3, 3, generator=generator) for _ in range(2))
-    before = x.clone()
-
-    def energy(x):
-        return x.pow(3).flatten(1).sum(1)
-
-    found = answer(x, energy, 0.2, 0.5, noise).detach()
-    expect(torch.equal(x, before), "the images you were given have changed")
-    drift, kick = 0.2**2 / 2 * 3 * x.square() / 0.5, 0.2 * noise  # the slope of x^3 is 3 x^2
-    mistakes = {
-        "you go up the energy; it should get lower": x + drift + kick,
-        "the noise is missing": x - drift,
-        "the temperature is missing": x - 0.5 * drift + kick,
-        "the noise is multiplied by eps, not by eps^2": x - drift + 0.2 * kick,
-        "the gradient is multiplied by eps^2 / 2, not by eps^2": x - 2 * drift + kick,
-    }
-    for message, wrong in mistakes.items():
-        if found.shape == wrong.shape and torch.allclose(found, wrong, atol=1e-5):
-            raise Wrong(message)
-    close(found, x - drift + kick, "the step", atol=1e-5)
-    # in the bowl x^2 / 2, at temperature 1, the walk settles near variance 1
-    walk = torch.full((4000, 1, 1, 1), 3.0)
-    for _ in range(80):
-        kick = torch.randn(walk.shape, generator=generator)
-        walk = answer(walk, lambda x: x.square().flatten(1).sum(1) / 2, 0.5, 1.0, kick).detach()
-    expect(abs(float(walk.var()) - 1) < 0.2, "in the bowl x^2 / 2 the variance should come to 1")
-
-
-def _noised(x, beta, t, noise):
-    kept = (1 - beta[:t]).prod()
-    return kept.sqrt() * x + (1 - kept).sqrt() * noise
-
-
-@exercise(
-    "12.noised",
-    reference=_noised,
-    hints=(
-        "alpha_bar is the product of 1 - beta over the first t levels: beta[:t].",
-        "The image is scaled by sqrt(alpha_bar), the noise by sqrt(1 - alpha_bar).",
-    ),
-)
-def _(answer):
-    beta = torch.linspace(1e-4, 0.02, 1000)
-    generator = torch.Generator().manual_seed(0)
-    x, noise = (torch.randn(4, 1, 2, 2, generator=generator) for _ in range(2))
-    close(answer(x, beta, 0, noise), x, "at t = 0 the image is untouched: the result", atol=1e-6)
-    found = torch.as_tensor(answer(x, beta, 75, noise))
-    exact = noised(x, pure.Diffusion(torch.nn.Identity()), 75, noise)
-    kept = math.prod(1 - float(b) for b in beta[:75])
-    if torch.allclose(found, kept * x + (1 - kept) * noise, atol=1e-4):
-        raise Wrong("image and noise are scaled by square roots: their variances add up to 1")
-    if torch.allclose(found, (1 - beta[74]).sqrt() * x + beta[74].sqrt() * noise, atol=1e-4):
-        raise Wrong("that is one step; multiply 1 - beta over all levels up to t")
-    if torch.allclose(found, exact - (1 - kept) ** 0.5 * noise, atol=1e-4):
-        raise Wrong("the noise is missing")
-    close(found, exact, "the image at t = 75", atol=1e-4)
+    close(answer(0.5, 0.25), 0.0, "the radius at a share of one half")
+    close(answer(0.2, 0.25), 0.0, "the radius below one half (there is none)")
+    close(answer(0.9, 0.5), 2 * answer(0.9, 0.25), "the radius at twice the sigma")
+    # A half-space: its share is Phi(distance / sigma), and its radius is the distance.
+    for distance, sigma in ((0.3, 0.25), (1.0, 0.5)):
+        share = 0.5 * (1 + torch.erf(torch.tensor(distance / sigma / 2**0.5, dtype=torch.float64)))
+        close(answer(float(share), sigma), distance, "the radius of a plane at a known distance")
 
 
 number(
-    "12.spread",
-    0.15,
-    0.156,
-    reference=0.153,
+    "12.most",
+    2.4,
+    2.55,
+    reference=2.463,
     hints=(
-        "With a flat energy a step only adds eps times a fresh standard normal number.",
-        "Variances add: 150 eps^2. The standard deviation is its root.",
+        "All 1000 draws are hits. What is the bound on the share then?",
+        "The bound is alpha ** (1/n), a little more than 0.993.",
+        "Phi^-1 of that: norm.ppf(0.001 ** (1 / 1000)).",
     ),
+    unit="sigma",
 )
 
 choice(
-    "12.survives",
-    "a patch of 9 pixels of full ink",
-    ("noise of 8/255 on every pixel", "a patch of 9 pixels of full ink", "neither"),
-    why={
-        "noise of 8/255 on every pixel": "the noise of the purifier has a standard deviation "
-        "several times as large, and the model then removes both",
-        "neither": "a step moves a pixel a little; a stroke of ink looks like ink to the model",
-    },
+    "12.sigma",
+    "larger radii, fewer images",
+    ("larger radii, more images", "larger radii, fewer images", "smaller radii, more images"),
     hints=(
-        "Compare the change of one pixel with the noise that the purifier adds to it.",
-        "The model keeps what looks like a digit. Which of the two could be a stroke?",
+        "The largest possible radius is a number times sigma.",
+        "And what does the model still see under twice the noise?",
     ),
+    why={
+        "larger radii, more images": "under more noise the model loses some of the images",
+        "smaller radii, more images": "the radius is sigma times a number",
+    },
 )
+
+
+def _certificate(votes):
+    label, tolerated = partition.certificate(votes[None])
+    return int(label), int(tolerated)
+
+
+@exercise(
+    "12.certificate",
+    hints=(
+        "One poison turns one vote: the first class loses one and a rival wins one.",
+        "So the gap shrinks by two for each poison. Which rival is the most dangerous one?",
+        "A tie goes to the smaller class: a rival with a smaller number needs one vote less.",
+    ),
+    reference=_certificate,
+)
+def _(answer):
+    generator = np.random.default_rng(0)
+    rows = [
+        [5, 1, 0],
+        [1, 5, 0],
+        [3, 3, 0],
+        [0, 3, 3],
+        [4, 0, 1],
+        *generator.integers(0, 9, (20, 3)),
+    ]
+    for row in rows:
+        row = torch.as_tensor(np.asarray(row))
+        label, tolerated = answer(row.clone())
+        expect(
+            int(label) == int(row.argmax()), f"the votes {row.tolist()} elect {int(row.argmax())}"
+        )
+        for poisons in range(int(tolerated) + 1):  # the independent fact: try it
+            if int(label) != _after(row, int(label), poisons):
+                raise Wrong(f"with votes {row.tolist()} already {poisons} poisons change the label")
+        more = int(tolerated) + 1
+        expect(
+            _after(row, int(label), more) != int(label),
+            f"with votes {row.tolist()} even {more} poisons change nothing: the bound is too small",
+        )
+
+
+def _after(votes: torch.Tensor, label: int, poisons: int) -> int:
+    """The winner after the most dangerous rival has taken so many votes of the first."""
+    for rival in range(len(votes)):
+        if rival != label:
+            changed = votes.clone()
+            changed[label] -= poisons
+            changed[rival] += poisons
+            if int(changed.argmax()) != label:
+                return int(changed.argmax())
+    return label

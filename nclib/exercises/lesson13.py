@@ -1,143 +1,113 @@
-"""Exercises of lesson 13: points for suspects, a conclusion, a score, prototypes, a prediction."""
+"""Exercises of lesson 13: a Langevin step, the forward noise, how much noise, and what survives."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from nclib.exercises import choice, close, exercise, expect
-from nclib.exercises.detectors import detector
+from nclib.defenses import purification as pure
+from nclib.defenses.purification.diffusion import noised
+from nclib.exercises import Wrong, choice, close, exercise, expect, number
 
 
-def _points(suspects, bad):
-    if not bad.any():
-        return float(suspects.double().mean() <= 0.02)
-    return float(2 * (suspects & bad).sum() / (suspects.sum() + bad.sum()))
-
-
-def _conclude(bad, labels):
-    counts = labels[bad].bincount(minlength=int(labels.max()) + 1)
-    target = int(counts.argmax())
-    if counts[target] > counts.sum() / 2 and counts[target] > 0.02 * len(labels):
-        return True, target, bad & (labels == target)
-    if bad.double().mean() > 0.08:
-        return True, None, bad
-    return False, None, torch.zeros_like(bad)
-
-
-def _prototypes(support, labels, query):
-    means = torch.stack([support[labels == c].mean(0) for c in labels.unique()])
-    return labels.unique()[torch.cdist(query, means).argmin(1)]
-
-
-def _mask(count, *where):
-    mask = torch.zeros(count, dtype=torch.bool)
-    for part in where:
-        mask[part] = True
-    return mask
+def _step(x, energy, eps, temperature, noise):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(x).sum(), x)
+    return x.detach() - eps**2 / 2 * slope / temperature + eps * noise
 
 
 @exercise(
-    "13.points",
-    reference=_points,
+    "13.langevin_step",
+    reference=_step,
     hints=(
-        "Precision: how many suspects are poison. Recall: how much of the poison is suspected.",
-        "F1 is their harmonic mean: 2 x hits / (suspects + poison).",
-        "hits = (suspects & bad).sum(). Treat a clean set first: bad.any() is False there.",
+        "x.detach().requires_grad_(), then torch.autograd.grad of energy(x).sum().",
+        "Downhill: minus eps^2 / 2 times the gradient, divided by the temperature.",
+        "The noise is multiplied by eps, not by eps^2.",
     ),
 )
 def _(answer):
-    bad = _mask(100, slice(0, 20))
-    close(answer(bad, bad), 1.0, "the points of a perfect answer")
-    close(answer(_mask(100), bad), 0.0, "the points for no suspects where there is poison")
-    close(
-        answer(_mask(100, slice(10, 40)), bad), 0.4, "F1 of 10 hits among 30 suspects, 20 poisons"
-    )
-    clean = _mask(100)
-    close(answer(clean, clean), 1.0, "the points for accusing nobody in a clean set")
-    close(answer(_mask(100, slice(0, 2)), clean), 1.0, "2% suspects in a clean set: still a point")
-    close(answer(_mask(100, slice(0, 3)), clean), 0.0, "3% suspects in a clean set: no point")
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(5, 1, 3, 3, generator=generator) for _ in range(2))
+    before = x.clone()
 
+    def energy(x):
+        return x.pow(3).flatten(1).sum(1)
 
-@exercise(
-    "13.conclude",
-    reference=_conclude,
-    hints=(
-        "Count the suspects per label: labels[bad].bincount(minlength=K).",
-        "More than half of them, and more than 2% of the set, in one class: a backdoor to it.",
-        "Else more than 8% of the set: flips. Else clean, and then nobody is a suspect.",
-    ),
-)
-def _(answer):
-    labels = torch.arange(1000) % 10
-    aimed = _mask(1000, (labels == 3).nonzero().flatten()[:40], torch.arange(100, 112))
-    spread, few = _mask(1000, torch.arange(300)), _mask(1000, torch.arange(15))
-    some = _mask(1000, torch.arange(60))
-    handful = _mask(1000, (labels == 3).nonzero().flatten()[:8])
-    cases = {
-        "40 of 50 suspects in class 3": (aimed, True, 3, aimed & (labels == 3)),
-        "three tenths of the set, spread over the classes": (spread, True, None, spread),
-        "6% of the set, spread over the classes": (some, False, None, _mask(1000)),
-        "15 of 1000, spread over the classes": (few, False, None, _mask(1000)),
-        "8 of 1000, all in class 3": (handful, False, None, _mask(1000)),
+    found = answer(x, energy, 0.2, 0.5, noise).detach()
+    expect(torch.equal(x, before), "the images you were given have changed")
+    drift, kick = 0.2**2 / 2 * 3 * x.square() / 0.5, 0.2 * noise  # the slope of x^3 is 3 x^2
+    mistakes = {
+        "you go up the energy; it should get lower": x + drift + kick,
+        "the noise is missing": x - drift,
+        "the temperature is missing": x - 0.5 * drift + kick,
+        "the noise is multiplied by eps, not by eps^2": x - drift + 0.2 * kick,
+        "the gradient is multiplied by eps^2 / 2, not by eps^2": x - 2 * drift + kick,
     }
-    for told, (bad, poisoned, target, suspects) in cases.items():
-        found = answer(bad.clone(), labels)
-        expect(isinstance(found, tuple) and len(found) == 3, "return poisoned, target, suspects")
-        expect(bool(found[0]) == poisoned, f"{told}: poisoned should be {poisoned}")
-        expect(found[1] == target, f"{told}: the target should be {target}, not {found[1]}")
-        named = torch.as_tensor(found[2])
-        expect(named.shape == bad.shape and named.dtype == torch.bool, "suspects: a bool mask [N]")
-        if not poisoned:
-            expect(not named.any(), f"{told}: a clean set has no suspects")
-        expect(torch.equal(named, suspects), f"{told}: {int(suspects.sum())} suspects are expected")
+    for message, wrong in mistakes.items():
+        if found.shape == wrong.shape and torch.allclose(found, wrong, atol=1e-5):
+            raise Wrong(message)
+    close(found, x - drift + kick, "the step", atol=1e-5)
+    # in the bowl x^2 / 2, at temperature 1, the walk settles near variance 1
+    walk = torch.full((4000, 1, 1, 1), 3.0)
+    for _ in range(80):
+        kick = torch.randn(walk.shape, generator=generator)
+        walk = answer(walk, lambda x: x.square().flatten(1).sum(1) / 2, 0.5, 1.0, kick).detach()
+    expect(abs(float(walk.var()) - 1) < 0.2, "in the bowl x^2 / 2 the variance should come to 1")
 
 
-detector(
-    "13.score",
-    0.8,
-    hints=(
-        "Go class by class, and ask how far a feature lies from the usual place of its class.",
-        "The median of a class does not follow a few outliers; the mean does.",
-        "Divide by the median distance of the class, so that the classes compare.",
-    ),
-)
+def _noised(x, beta, t, noise):
+    kept = (1 - beta[:t]).prod()
+    return kept.sqrt() * x + (1 - kept).sqrt() * noise
 
 
 @exercise(
-    "13.prototypes",
-    reference=_prototypes,
+    "13.noised",
+    reference=_noised,
     hints=(
-        "One prototype per class: the mean of its support features.",
-        "torch.cdist(query, prototypes) is [Q, K]; the nearest is argmin(1).",
-        "argmin gives a position. Turn it into a label: labels.unique()[position].",
+        "alpha_bar is the product of 1 - beta over the first t levels: beta[:t].",
+        "The image is scaled by sqrt(alpha_bar), the noise by sqrt(1 - alpha_bar).",
     ),
 )
 def _(answer):
-    draw = torch.Generator().manual_seed(4)
-    labels = torch.tensor([7, 2, 7, 2, 5, 5, 5])
-    support = torch.randn(7, 6, generator=draw)
-    query = torch.randn(40, 6, generator=draw)
-    found = torch.as_tensor(answer(support, labels, query))
-    expect(found.shape == (40,), f"one label per query: [40], not {list(found.shape)}")
-    expect(set(found.tolist()) <= {2, 5, 7}, "return labels of the support, not positions")
-    wanted = _prototypes(support, labels, query)
-    expect(torch.equal(found, wanted), "the label of the nearest class *mean* is expected")
-    # an independent fact: the rule is linear, with weight mu_c and bias -|mu_c|^2 / 2
-    means = torch.stack([support[labels == c].mean(0) for c in (2, 5, 7)])
-    linear = (query @ means.T - means.square().sum(1) / 2).argmax(1)
-    expect(torch.equal(found, torch.tensor([2, 5, 7])[linear]), "it should be a linear classifier")
+    beta = torch.linspace(1e-4, 0.02, 1000)
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(4, 1, 2, 2, generator=generator) for _ in range(2))
+    close(answer(x, beta, 0, noise), x, "at t = 0 the image is untouched: the result", atol=1e-6)
+    found = torch.as_tensor(answer(x, beta, 75, noise))
+    exact = noised(x, pure.Diffusion(torch.nn.Identity()), 75, noise)
+    kept = math.prod(1 - float(b) for b in beta[:75])
+    if torch.allclose(found, kept * x + (1 - kept) * noise, atol=1e-4):
+        raise Wrong("image and noise are scaled by square roots: their variances add up to 1")
+    if torch.allclose(found, (1 - beta[74]).sqrt() * x + beta[74].sqrt() * noise, atol=1e-4):
+        raise Wrong("that is one step; multiply 1 - beta over all levels up to t")
+    if torch.allclose(found, exact - (1 - kept) ** 0.5 * noise, atol=1e-4):
+        raise Wrong("the noise is missing")
+    close(found, exact, "the image at t = 75", atol=1e-4)
 
+
+number(
+    "13.spread",
+    0.15,
+    0.156,
+    reference=0.153,
+    hints=(
+        "With a flat energy a step only adds eps times a fresh standard normal number.",
+        "Variances add: 150 eps^2. The standard deviation is its root.",
+    ),
+)
 
 choice(
-    "13.transfer",
-    "mostly into one class",
-    ("where they belong", "over all new classes", "mostly into one class"),
-    hints=(
-        "The backbone learned to move each triggered image. Where to?",
-        "What lies close together has the same nearest prototype.",
-    ),
+    "13.survives",
+    "a patch of 9 pixels of full ink",
+    ("noise of 8/255 on every pixel", "a patch of 9 pixels of full ink", "neither"),
     why={
-        "where they belong": "the trigger moves the features, and the features are all there is",
-        "over all new classes": "the trigger moves all of them to the same place",
+        "noise of 8/255 on every pixel": "the noise of the purifier has a standard deviation "
+        "several times as large, and the model then removes both",
+        "neither": "a step moves a pixel a little; a stroke of ink looks like ink to the model",
     },
+    hints=(
+        "Compare the change of one pixel with the noise that the purifier adds to it.",
+        "The model keeps what looks like a digit. Which of the two could be a stroke?",
+    ),
 )
