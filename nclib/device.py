@@ -1,6 +1,6 @@
 """Where the arithmetic runs: pick a device, seed it, time it honestly, report it.
 
-``python -m nclib.device`` runs the operators of the course on the device and compares each with the
+``python -m nclib device`` runs the operators of the course on the device and compares each with the
 CPU: the self-test for owners of a Mac (or of any accelerator).
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import random
-import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -245,7 +244,3 @@ def main() -> int:
         "\nall agree with the CPU" if passed else "\nsomething differs: please report this screen"
     )
     return 0 if passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 ``Monitor`` collects requests into windows, tests each window against captured reference features
 with the two-sample test of ``detection.two_sample``, and appends one JSON line per window to a log.
-``python -m nclib.monitor report LOG`` prints the log and draws its time line.
+``python -m nclib monitor report LOG`` prints the log and draws its time line.
 
 The log: a header line that names the model, the layers and the reference, then one line per window.
 A line is written in one piece and flushed to the disk before the next window starts, so a kill at
@@ -12,7 +12,6 @@ log is opened again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -253,25 +252,3 @@ def report(log: str | Path) -> str:
         lines.append(row)
     alarms = sum(bool(w["alarm"]) for w in windows)
     return "\n".join([*lines, f"{alarms} of {len(windows)} windows raised an alarm"])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m nclib.monitor")
-    command = parser.add_subparsers(dest="command", required=True)
-    show = command.add_parser("report", help="print a log and draw its time line")
-    show.add_argument("log", type=Path)
-    show.add_argument("--figure", type=Path, help="where the time line goes (default: LOG.png)")
-    options = parser.parse_args()
-    try:
-        print(report(options.log))
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
-    from nclib.plots import monitor as draw  # the command alone draws; the module does not
-
-    figure = options.figure or options.log.with_suffix(".png")
-    draw.timeline(read(options.log)[1]).figure.savefig(figure)
-    print(f"drew {figure}")
-
-
-if __name__ == "__main__":
-    main()

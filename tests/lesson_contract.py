@@ -15,12 +15,12 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import exercises as copies  # noqa: E402
 import links  # noqa: E402
 import notebook as tools  # noqa: E402
 import readme  # noqa: E402
 
-from nclib.exercises import find  # noqa: E402
+import exercises as copies  # noqa: E402
+from nclib.course.exercises import find  # noqa: E402
 
 PACKAGES = {
     *("nclib", "torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "seaborn"),

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nclib import archives, data
+from nclib import data
+from nclib.data import archives
 
 CLASSES = ("airplane", "automobile", "bird")
 IDS = ("n01443537", "n01629819", "n02085620")

@@ -8,7 +8,7 @@ import pytest
 from lesson_contract import RULES, Lesson, links, tools
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from nclib.exercises import EXERCISES, exercise
+from nclib.course.exercises import EXERCISES, exercise
 
 NAME = "90_toy.ipynb"
 HEADER = f"""# 90 Toy: a lesson about nothing

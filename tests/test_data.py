@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from nclib import archives, data, pictures, places
-from nclib.data import ImageSet
+from nclib import data, places
+from nclib.data import ImageSet, archives, folders
 
 REAL = os.environ.get("NCLIB_DATA", "")
 CIFAR_SAMPLE = Path(REAL, "cifar10-sample.tar.gz")
@@ -806,11 +806,11 @@ def test_the_cifar_sample_is_read_as_a_folder(cifar_sample):
 
 def test_the_digits_and_the_small_networks_do_not_load_torchvision():
     """Whoever asks for no such data and no ResNet need not wait for it."""
-    code = "import sys, nclib.lesson, nclib.data, nclib.models, nclib.training, nclib.correction"
-    code += "; nclib.data.load('digits'); print('torchvision' in sys.modules)"
+    code = "import sys, nclib.course.lesson, nclib.data, nclib.models, nclib.training"
+    code += ", nclib.correction; nclib.data.load('digits'); print('torchvision' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", done.stdout
 
 
 def test_the_suffixes_of_images_are_those_of_torchvisions_image_folder():
-    assert set(pictures.SUFFIXES) == set(datasets.folder.IMG_EXTENSIONS)
+    assert set(folders.SUFFIXES) == set(datasets.folder.IMG_EXTENSIONS)

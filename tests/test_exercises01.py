@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from nclib.course.lesson import verdict
 from nclib.geometry import measure
-from nclib.lesson import verdict
 
 
 def plain(k):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nclib.lesson import verdict
+from nclib.course.lesson import verdict
 
 
 def near(k, n):

@@ -31,7 +31,7 @@ def test_a_table_that_is_out_of_date_is_found_and_mended(tmp_path, capsys):
     path.write_text(f"before\n{guide.BEGIN}old\n{guide.END}\nafter\n")
     assert guide.main(["--check"], tmp_path) == 1 and "make readme" in capsys.readouterr().out
     assert guide.main([], tmp_path) == guide.main(["--check"], tmp_path) == 0
-    assert "| 07 A |  | x | 0 |" in path.read_text()
+    assert "| 06 A |  | x | 0 |" in path.read_text()
     assert path.read_text().startswith("before\n") and path.read_text().endswith("\nafter\n")
 
 

@@ -10,14 +10,23 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from nclib import exercises, lesson
-from nclib.exercises import EXERCISES, NotAttempted, Wrong, choice, close, exercise, expect, number
-from nclib.lesson import check, hint, interact, results, solution, start, verdict
+from nclib.course import exercises, lesson
+from nclib.course.exercises import (
+    EXERCISES,
+    NotAttempted,
+    Wrong,
+    choice,
+    close,
+    exercise,
+    expect,
+    number,
+)
+from nclib.course.lesson import check, hint, interact, results, solution, start, verdict
 
 LESSONS = sorted(path.stem for path in files(exercises).iterdir() if path.stem.startswith("lesson"))
 for name in LESSONS:
     with contextlib.suppress(Exception):  # its own test below says what is wrong with it
-        importlib.import_module(f"nclib.exercises.{name}")
+        importlib.import_module(f"nclib.course.exercises.{name}")
 DECLARED = sorted(EXERCISES)
 
 
@@ -155,7 +164,7 @@ def test_a_container_with_a_gap_is_not_attempted():
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_every_file_of_exercises_declares_some_of_its_own(name):
-    importlib.import_module(f"nclib.exercises.{name}")
+    importlib.import_module(f"nclib.course.exercises.{name}")
     assert [word for word in DECLARED if word[:2] == name.removeprefix("lesson")]
 
 

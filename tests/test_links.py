@@ -102,12 +102,12 @@ def test_the_bootstrap_is_python_and_installs_only_on_colab_and_only_once():
     cell = re.sub(r"%pip (.*)", r"pip('''\1''')", links.bootstrap("00"))
     stub = """
 import sys, types
-nclib, lesson = types.ModuleType("nclib"), types.ModuleType("lesson")
-lesson.start, nclib.lesson = (lambda number: None), lesson
+nclib, course, lesson = map(types.ModuleType, ("nclib", "nclib.course", "lesson"))
+lesson.start, course.lesson = (lambda number: None), lesson
 def pip(line):
     print(line)
     nclib.__spec__ = types.SimpleNamespace()
-    sys.modules["nclib"] = nclib
+    sys.modules |= {"nclib": nclib, "nclib.course": course}
 import importlib.util
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda n: sys.modules.get(n) if n == "nclib" else real(n)

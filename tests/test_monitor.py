@@ -220,7 +220,7 @@ def test_the_command_line(deployed, tmp_path):
     model, reference, requests = deployed
     log = tmp_path / "day.jsonl"
     monitor.Monitor(model, None, reference, log, **OPTIONS).add(requests[:120])
-    run = [sys.executable, "-m", "nclib.monitor", "report"]
+    run = [sys.executable, "-m", "nclib", "monitor", "report"]
     done = subprocess.run([*run, log], capture_output=True, text=True)
     assert done.returncode == 0 and "2 windows" in done.stdout, done.stderr
     assert (tmp_path / "day.png").stat().st_size > 1000

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nclib import cache, data, lesson, places
+from nclib import cache, data, places
+from nclib.course import lesson
 from nclib.scoreboard import store, submission
 
 

@@ -189,7 +189,7 @@ def test_a_bad_submission_is_refused(small, score, options, word):
 
 
 def test_the_command_line_runs_a_grid_and_reports_what_failed(small, tmp_path, monkeypatch, capsys):
-    from nclib.scoreboard.__main__ import main
+    from nclib.scoreboard.command import main
 
     monkeypatch.setitem(grids.GRIDS, "quick", ("digits", [("flip", [0.2])], ("none", "hope"), (1,)))
     out = tmp_path / "board.csv"

@@ -37,7 +37,7 @@ c.ClearSolutions.text_stub = "Your answer here."
 c.ExecutePreprocessor.timeout = 600  # seconds for one cell
 '''
 GRADE = """### BEGIN HIDDEN TESTS
-from nclib.lesson import verdict as _verdict
+from nclib.course.lesson import verdict as _verdict
 
 _state, _why = _verdict("{name}", {answer})
 ### END HIDDEN TESTS

@@ -1,6 +1,6 @@
 """Make the student copies in exercises/ and the solutions that ``lesson.solution`` prints.
 
-python tools/exercises.py            write exercises/*.ipynb and nclib/exercises/solutions.json
+python tools/exercises.py            write exercises/*.ipynb and solutions.json
 python tools/exercises.py --check    change nothing; fail where one is out of date
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from notebook import LESSONS, ROOT, SOLUTION, STUDENTS, code, lessons, read, solutions, write
 
-SOLUTIONS = ROOT / "nclib" / "exercises" / "solutions.json"
+SOLUTIONS = ROOT / "nclib" / "course" / "exercises" / "solutions.json"
 HERE = "  # your code here\n"
 
 

@@ -29,7 +29,7 @@ from importlib.util import find_spec
 if "google.colab" in sys.modules and find_spec("nclib") is None:
     %pip install -q --no-deps "git+https://github.com/{repo}@{tag}"
 
-from nclib import lesson
+from nclib.course import lesson
 
 lesson.start("{number}")"""
 

@@ -1,4 +1,4 @@
-"""Every attack against every defence, on one board: ``python -m nclib.scoreboard run digits``.
+"""Every attack against every defence, on one board: ``python -m nclib scoreboard run digits``.
 
 One idea per file: ``grids`` (what is measured, a table), ``methods`` (what is done about the
 poison), ``cells`` (one measurement is one row), ``store`` (rows that survive a kill), ``engine``

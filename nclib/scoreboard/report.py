@@ -92,7 +92,7 @@ def write(results: str | Path = RESULTS, root: str | Path = ROOT) -> list[Path]:
 
 HEAD = """# The scoreboard
 
-Written by `python -m nclib.scoreboard report` from `data/results/scoreboard.csv`. Each cell is the
+Written by `python -m nclib scoreboard report` from `data/results/scoreboard.csv`. Each cell is the
 mean over the seeds and, in brackets, the 95% Student t interval of that mean, cut to 0 and 1. A
 seed changes the images, the poison, its target class and the start of every training. The network
 is the small CNN.
@@ -110,7 +110,7 @@ is the small CNN.
   `clean-label` hardens the bases with an eps of .3 on digits and of 16/255 elsewhere, and doubles
   the trigger at test time.
 
-To measure a cell again: delete its row, then `python -m nclib.scoreboard run digits` (or `mnist`).
+To measure a cell again: delete its row, then `python -m nclib scoreboard run digits` (or `mnist`).
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from nclib.defenses.squeezing import bit_depth
-from nclib.exercises import choice, close, exercise, expect, number
+from nclib.course.exercises import choice, close, exercise, expect, number
 
 
 @exercise(

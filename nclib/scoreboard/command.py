@@ -1,7 +1,7 @@
 """Run a grid, or draw the board.
 
-python -m nclib.scoreboard run GRID [--jobs N] [--backend dask --scheduler tcp://host:8786]
-python -m nclib.scoreboard report
+python -m nclib scoreboard run GRID [--jobs N] [--backend dask --scheduler tcp://host:8786]
+python -m nclib scoreboard report
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nclib.scoreboard.store import OUT, RESULTS, ROOT, Store
 
 def main(arguments: list[str] | None = None) -> int:
     """0, or 1 where a cell failed."""
-    parser = argparse.ArgumentParser(prog="nclib.scoreboard", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nclib scoreboard", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="measure what is missing of a grid")
@@ -42,7 +42,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(*cell, "failed:\n", error, file=sys.stderr)
     print(f"{len(set(cells)) - len(failed)} of {len(set(cells))} cells are in {options.out}")
     return int(bool(failed))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nclib.exercises import Wrong, choice, close, exercise, expect
+from nclib.course.exercises import Wrong, choice, close, exercise, expect
 
 
 def _step(images, base, goal, represent, lr, beta):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from nclib.exercises import choice, close, exercise, expect
-from nclib.exercises.detectors import detector
+from nclib.course.exercises import choice, close, exercise, expect
+from nclib.course.exercises.detectors import detector
 
 
 def _points(suspects, bad):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from nclib import detection, geometry
-from nclib.exercises import choice, close, exercise, expect
+from nclib.course.exercises import choice, close, exercise, expect
 
 
 def _margin(features, labels):

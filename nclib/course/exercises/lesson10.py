@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nclib import attacks
-from nclib.exercises import Wrong, choice, close, exercise, expect, number
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
 def _soft_cross_entropy(logits, targets, temperature):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nclib import detection, geometry
-from nclib.exercises import exercise, expect
+from nclib.course.exercises import exercise, expect
 
 
 def toys() -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:

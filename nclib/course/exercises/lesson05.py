@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from nclib import correction
-from nclib.exercises import choice, exercise, expect
-from nclib.exercises.detectors import detector
+from nclib.course.exercises import choice, exercise, expect
+from nclib.course.exercises.detectors import detector
 
 
 def _core(odd, labels):

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binom
 
 from nclib.defenses import partition, smoothing
-from nclib.exercises import Wrong, choice, close, exercise, expect, number
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
 @exercise(

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import torch
 
 from nclib import device
-from nclib.exercises import Wrong, choice, exercise, expect
+from nclib.course.exercises import Wrong, choice, exercise, expect
 
 choice(
     "00.one_liner",

@@ -7,7 +7,7 @@ import math
 import torch
 
 from nclib import geometry
-from nclib.exercises import Wrong, choice, exercise
+from nclib.course.exercises import Wrong, choice, exercise
 
 
 @exercise(

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, softplus
 
 from nclib import attacks
-from nclib.exercises import Wrong, choice, close, exercise, expect
+from nclib.course.exercises import Wrong, choice, close, exercise, expect
 
 
 def _worst_margin(weight, bias, images, labels, eps):

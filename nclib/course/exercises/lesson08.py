@@ -6,7 +6,7 @@ import torch
 
 from nclib import detection
 from nclib.detection import two_sample
-from nclib.exercises import choice, close, exercise, expect
+from nclib.course.exercises import choice, close, exercise, expect
 
 
 def _mmd(k, n):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nclib import attacks
-from nclib.exercises import Wrong, choice, exercise
+from nclib.course.exercises import Wrong, choice, exercise
 
 choice(
     "06.coin",

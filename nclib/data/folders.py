@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,47 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nclib.data.images import ImageSet
+from nclib.data.sampling import split
+
 # what torchvision's ImageFolder takes for an image
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def load_folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, ImageSet]:
+    """An ImageFolder tree with train/ and test/ inside, or one tree split 80:20 by ``seed``."""
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"folder: {path} does not exist; name a folder with one folder per class"
+        )
+    if (path / "train").is_dir() != (path / "test").is_dir():
+        raise ValueError(f"folder: {path} has one of train/ and test/; it needs both, or neither")
+    if (path / "train").is_dir():
+        train, test = _tree(path / "train", size), _tree(path / "test", size)
+        if train.classes != test.classes:
+            only = [
+                sorted(set(a.classes) - set(b.classes)) for a, b in ((train, test), (test, train))
+            ]
+            raise ValueError(
+                f"folder: train/ and test/ in {path} need the same classes; "
+                f"only in train/: {only[0]}, only in test/: {only[1]}"
+            )
+        if {train.shape[0], test.shape[0]} == {1, 3}:  # one is grey: give it three equal channels
+            train, test = (
+                replace(d, images=d.images.repeat(1, 3 // d.shape[0], 1, 1)) for d in (train, test)
+            )
+        if train.shape != test.shape:
+            raise ValueError(
+                f"folder: train/ is {train.shape}, test/ is {test.shape}; pass size=32, say"
+            )
+        return train, test
+    whole = _tree(path, size)
+    first, rest = split(whole.labels, round(0.8 * len(whole)), seed)
+    return whole.subset(first.sort().values), whole.subset(rest.sort().values)
+
+
+def _tree(path: Path, size: int | None) -> ImageSet:
+    return ImageSet(*tree(path, size), f"folder:{path.name}")
 
 
 def tree(path: Path, size: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:

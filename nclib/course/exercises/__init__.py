@@ -9,7 +9,7 @@ It looks like this::
 
 The function gets what the student wrote and raises ``Wrong("what is wrong")``, or returns nothing.
 A student's function that returns nothing, or raises ``NotImplementedError``, was not attempted;
-``nclib.lesson`` sees to that, and to any exception the student's code raises.
+``nclib.course.lesson`` sees to that, and to any exception the student's code raises.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from IPython.display import clear_output, display
 from IPython.utils.capture import capture_output
 
 import nclib
-from nclib import device, exercises
-from nclib.exercises import NotAttempted, Wrong
+from nclib import device
+from nclib.course import exercises
+from nclib.course.exercises import NotAttempted, Wrong
 from nclib.places import results as results  # a lesson finds it here
 
 

@@ -8,7 +8,7 @@ import torch
 
 from nclib.defenses import purification as pure
 from nclib.defenses.purification.diffusion import noised
-from nclib.exercises import Wrong, choice, close, exercise, expect, number
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
 def _step(x, energy, eps, temperature, noise):

@@ -1,0 +1,67 @@
+"""The commands: python -m nclib {device, monitor, scoreboard} ...; each explains itself with -h."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def device(arguments: list[str]) -> int:
+    """describe this computer and compare its device with the CPU"""
+    from nclib import device
+
+    argparse.ArgumentParser("python -m nclib device").parse_args(arguments)
+    return device.main()
+
+
+def monitor(arguments: list[str]) -> int:
+    """print a monitor's log and draw its time line"""
+    from nclib import monitor
+    from nclib.plots import monitor as draw
+
+    parser = argparse.ArgumentParser("python -m nclib monitor")
+    command = parser.add_subparsers(dest="command", required=True)
+    show = command.add_parser("report", help="print a log and draw its time line")
+    show.add_argument("log", type=Path)
+    show.add_argument("--figure", type=Path, help="where the time line goes (default: LOG.png)")
+    options = parser.parse_args(arguments)
+    try:
+        print(monitor.report(options.log))
+        _, windows = monitor.read(options.log)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
+    figure = options.figure or options.log.with_suffix(".png")
+    draw.timeline(windows).figure.savefig(figure)
+    print(f"drew {figure}")
+    return 0
+
+
+def scoreboard(arguments: list[str]) -> int:
+    """measure what is missing of a grid, or draw the board"""
+    from nclib.scoreboard import command
+
+    return command.main(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "device": device,
+    "monitor": monitor,
+    "scoreboard": scoreboard,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that the first argument names with the arguments after it."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    words = "\n".join(f"  {name:12}{command.__doc__}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser("python -m nclib", epilog=f"commands:\n{words}")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("command", choices=COMMANDS)
+    chosen = parser.parse_args(arguments[:1]).command
+    return COMMANDS[chosen](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
