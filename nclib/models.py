@@ -108,10 +108,10 @@ def resnet18_3x3(channels: int, num_classes: int, normalise: nn.Module | None = 
 
 
 def build(arch: str, data: ImageSet, *, seed: int = 0, **options) -> nn.Module:
-    """A fresh "cnn", "mlp" or "resnet18" for ``data``, on its device, initialised by ``seed``.
+    """A fresh "cnn", "mlp", "resnet18" or "fast" (``nclib.fast``) for ``data``, on its device, initialised by ``seed``.
 
     The channel means and deviations of ``data`` go into the model. ``options`` reach the class.
-    Raises ``ValueError`` for an unknown ``arch``.
+    Raises ``ValueError`` for an unknown ``arch`` and for images too small for it.
     """
     channels, height, width = data.shape
     std, mean = torch.std_mean(data.images, (0, 2, 3))
@@ -126,6 +126,12 @@ def build(arch: str, data: ImageSet, *, seed: int = 0, **options) -> nn.Module:
             model = MLP(channels * height * width, data.num_classes, **options)
         elif arch == "resnet18":
             model = resnet18_3x3(channels, data.num_classes, **options)
+        elif arch == "fast":
+            from nclib.fast import FastNet  # which trains, and so imports more than this file may
+
+            if min(height, width) < 16:
+                raise ValueError(f"arch: 'fast' needs 16 pixels and more; got {height} x {width}")
+            model = FastNet(channels, data.num_classes, **options).whitened(data.images[:5000])
         else:
-            raise ValueError(f"arch: got {arch!r}; allowed are 'cnn', 'mlp', 'resnet18'")
+            raise ValueError(f"arch: got {arch!r}; allowed are 'cnn', 'mlp', 'resnet18', 'fast'")
     return model.to(data.device)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 from tqdm.auto import tqdm
 
 from nclib import cache as kept
@@ -47,9 +47,11 @@ def fit(
     weight_decay: float = 1e-2,
     batch_size: int = 128,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    schedule: Callable[[float], float] | None = None,
     loss: Loss | None = None,
     targets: Tensor | None = None,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    mirror: bool = False,
     probes: Mapping[str, Probe] | None = None,
     probe_at: Collection[int] | None = None,
     stop_after: int | None = None,
@@ -60,9 +62,11 @@ def fit(
     """Train ``model`` in place on ``train`` and return a ``Run``; cosine schedule from ``lr`` to 0.
 
     The default is SGD with Nesterov momentum; ``optimizer(parameters)`` replaces it (and then
-    ``momentum``, ``weight_decay`` and ``lr`` are its own business). ``loss(model, x, y)`` replaces
+    ``momentum``, ``weight_decay`` and ``lr`` are its own business); ``schedule(share)`` replaces the
+    cosine: the factor of the rate after that share of all steps. ``loss(model, x, y)`` replaces
     the cross-entropy of ``model(x)``; ``targets`` ``[N, ...]`` replaces the labels as y;
-    ``augment(x, generator)`` changes each batch. ``probes`` maps a name to ``f(model)``, called in
+    ``augment(x, generator)`` changes each batch; with ``mirror`` every epoch sees the mirror images
+    of those before it (half of them start mirrored). ``probes`` maps a name to ``f(model)``, called in
     evaluation mode without gradients after the epochs of ``probe_at`` (0 is before training; None
     is every epoch) and returning a number, a tensor or a dict of these (column "name/key").
     ``stop_after`` ends the training after so many epochs, on the schedule of all ``epochs``.
@@ -80,7 +84,7 @@ def fit(
     path = None
     if cache:
         hyper = [epochs, last, lr, momentum, weight_decay, batch_size, seed, list(probe_at)]
-        hooks = [optimizer, loss, targets, augment, dict(probes or {})]
+        hooks = [optimizer, schedule, loss, targets, augment, mirror, dict(probes or {})]
         data = [train.images, train.labels, train.device.type]
         key = kept.fingerprint(fit, type(model), model, data, hyper, hooks)
         path = kept.cache_root() / f"{key}.safetensors"
@@ -90,9 +94,13 @@ def fit(
 
     optimiser = (optimizer or _sgd(lr, momentum, weight_decay))(model.parameters())
     batches = -(-len(train) // batch_size)
-    schedule = CosineAnnealingLR(optimiser, epochs * batches)
+    steps = epochs * batches
+    if schedule is None:
+        pace = CosineAnnealingLR(optimiser, steps)
+    else:
+        pace = LambdaLR(optimiser, lambda step: schedule(step / steps))
     trainer = _Epoch(
-        train, targets, batches, optimiser, schedule, loss or _cross_entropy, augment, seed
+        train, targets, batches, optimiser, pace, loss or _cross_entropy, augment, mirror, seed
     )
     run, start = Run(model), time.perf_counter()
     try:
@@ -173,17 +181,26 @@ def _cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 class _Epoch:
     """One pass over the data at each call; returns the mean loss and the running accuracy."""
 
-    def __init__(self, train, targets, batches, optimiser, schedule, loss, augment, seed) -> None:
+    def __init__(
+        self, train, targets, batches, optimiser, schedule, loss, augment, mirror, seed
+    ) -> None:
         self.images = train.images.contiguous(memory_format=torch.channels_last)
         self.targets = train.labels if targets is None else targets.to(train.device)
         self.batches, self.optimiser, self.schedule = batches, optimiser, schedule
         self.loss, self.augment = loss, augment
         self.order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on any device
         self.noise = torch.Generator(train.device).manual_seed(seed)
+        self.mirror = mirror
+        if mirror:
+            places = {"device": train.device, "generator": self.noise}
+            first = torch.rand(len(train), 1, 1, 1, **places) < 0.5
+            self.images = torch.where(first, self.images.flip(3), self.images)
 
     def __call__(self, model: nn.Module) -> tuple[float, float]:
         model.to(memory_format=torch.channels_last).train()
         total, right = 0.0, 0
+        if self.mirror:
+            self.images = self.images.flip(3)
         order = torch.randperm(len(self.images), generator=self.order).to(self.images.device)
         with tap(model, [""]) as seen:  # the logits of the latest pass: accuracy for free
             for index in self._parts(order):
