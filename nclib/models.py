@@ -108,10 +108,11 @@ def resnet18_3x3(channels: int, num_classes: int, normalise: nn.Module | None = 
 
 
 def build(arch: str, data: ImageSet, *, seed: int = 0, **options) -> nn.Module:
-    """A fresh "cnn", "mlp", "resnet18" or "fast" (``nclib.fast``) for ``data``, on its device, initialised by ``seed``.
+    """A fresh "cnn", "mlp", "resnet18" or "fast" for ``data``, on its device, from ``seed``.
 
-    The channel means and deviations of ``data`` go into the model. ``options`` reach the class.
-    Raises ``ValueError`` for an unknown ``arch`` and for images too small for it.
+    "fast" is ``nclib.fast.FastNet``. The channel means and deviations of ``data`` go into the
+    model. ``options`` reach the class. Raises ``ValueError`` for an unknown ``arch`` and for images
+    too small for it.
     """
     channels, height, width = data.shape
     std, mean = torch.std_mean(data.images, (0, 2, 3))

@@ -62,13 +62,13 @@ def fit(
     """Train ``model`` in place on ``train`` and return a ``Run``; cosine schedule from ``lr`` to 0.
 
     The default is SGD with Nesterov momentum; ``optimizer(parameters)`` replaces it (and then
-    ``momentum``, ``weight_decay`` and ``lr`` are its own business); ``schedule(share)`` replaces the
-    cosine: the factor of the rate after that share of all steps. ``loss(model, x, y)`` replaces
+    ``momentum``, ``weight_decay`` and ``lr`` are its own business); ``schedule(share)`` replaces
+    the cosine: the factor of the rate after that share of all steps. ``loss(model, x, y)`` replaces
     the cross-entropy of ``model(x)``; ``targets`` ``[N, ...]`` replaces the labels as y;
-    ``augment(x, generator)`` changes each batch; with ``mirror`` every epoch sees the mirror images
-    of those before it (half of them start mirrored). ``probes`` maps a name to ``f(model)``, called in
-    evaluation mode without gradients after the epochs of ``probe_at`` (0 is before training; None
-    is every epoch) and returning a number, a tensor or a dict of these (column "name/key").
+    ``augment(x, generator)`` changes each batch; with ``mirror`` half of the images start mirrored,
+    and each epoch mirrors all again. ``probes`` maps a name to ``f(model)``, called in evaluation
+    mode without gradients after the epochs of ``probe_at`` (0 is before training; None is every
+    epoch) and returning a number, a tensor or a dict of these (column "name/key").
     ``stop_after`` ends the training after so many epochs, on the schedule of all ``epochs``.
 
     ``seed`` fixes the order of the samples. The run is kept under the content of all these

@@ -814,3 +814,20 @@ def test_the_digits_and_the_small_networks_do_not_load_torchvision():
 
 def test_the_suffixes_of_images_are_those_of_torchvisions_image_folder():
     assert set(folders.SUFFIXES) == set(datasets.folder.IMG_EXTENSIONS)
+
+
+def test_a_large_tree_is_read_once_and_again_when_a_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(folders, "MANY", 4)
+    name = f"folder:{image_tree(tmp_path / 'tree')}"
+    first, _ = data.load(name)
+    opened, real = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda file: opened.append(file) or real(file))
+    again, _ = data.load(name)
+    assert not opened and torch.equal(again.images, first.images)
+    data.load(name, size=4)
+    assert len(opened) == 30  # another size is another reading
+    opened.clear()
+    picture(tmp_path / "tree" / "cat" / "000.png", value=77)
+    changed = data.load(name)
+    assert len(opened) == 30 and any((part.images == 77 / 255).any() for part in changed)
