@@ -167,7 +167,7 @@ def test_digits_train_and_test_are_all_of_scikit_learns_and_share_no_image():
 
 def test_digits_need_no_root_and_no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("NCLIB_DATA", str(tmp_path / "nowhere"))
-    assert len(data.load()[0]) == 1300
+    assert len(data.load("digits")[0]) == 1300
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -189,8 +189,8 @@ def test_repr_tells_what_it_is():
 
 @pytest.mark.parametrize("wrong", ["MNIST", "digit", "", "folder:", "folder", None, 3])
 def test_an_unknown_name_lists_the_allowed_ones(wrong):
-    allowed = "digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet, tiny_imagenet, "
-    allowed += "folder:PATH"
+    allowed = "signs, digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet, "
+    allowed += "tiny_imagenet, folder:PATH"
     with pytest.raises(ValueError, match=f"^name: got .*; allowed are {allowed}$"):
         data.load(wrong)
 

@@ -1,8 +1,9 @@
 """Data sets as plain tensors: images in [0, 1] and integer labels, ready for a device.
 
-``train, test = data.load("digits")`` is all that a lesson needs.
+``train, test = data.load("signs")`` is all that a lesson needs.
 """
 
+from nclib.data.factors import Factors as Factors
 from nclib.data.images import ImageSet as ImageSet
 from nclib.data.images import check_images as check_images
 from nclib.data.images import check_labels as check_labels

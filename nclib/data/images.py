@@ -8,22 +8,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nclib.data.factors import Factors
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Labelled images that live on one device.
 
     ``images`` float32 ``[N, C, H, W]`` in [0, 1]; ``labels`` int64 ``[N]`` in 0..K-1; ``classes``
-    the K class names. Raises ``ValueError`` when one of these does not hold, and for labels on
-    another device than the images.
+    the K class names; ``factors`` how each image was drawn, where that is known. Raises
+    ``ValueError`` when one of these does not hold, and for labels on another device than the
+    images.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     name: str = "images"
+    factors: Factors | None = None
 
-    per_sample: ClassVar[tuple[str, ...]] = ("images", "labels")  # what ``subset`` selects from
+    # what ``subset`` selects from
+    per_sample: ClassVar[tuple[str, ...]] = ("images", "labels", "factors")
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -31,6 +36,9 @@ class ImageSet:
             got = f"{self.labels.device}, the images on {self.images.device}"
             raise ValueError(f"labels: on {got}; one device is needed")
         check_labels(self.labels, len(self.images), self.num_classes)
+        if self.factors is not None and len(self.factors) != len(self):
+            got = f"{len(self.factors)} for {len(self)} images"
+            raise ValueError(f"factors: got {got}; one for each image, or None, is allowed")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,15 +58,16 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set, with every tensor on ``device``."""
-        tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **tensors)
+        placed = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | Factors)}
+        return replace(self, **placed)
 
     def subset(self, index: Tensor) -> ImageSet:
         """The samples that ``index`` (positions, or a boolean mask of length N) selects."""
         index = torch.as_tensor(index, device=self.device)
         if index.dtype == torch.bool and index.shape != (len(self),):
             raise ValueError(f"index: a mask of shape {tuple(index.shape)} for {len(self)} images")
-        return replace(self, **{field: getattr(self, field)[index] for field in self.per_sample})
+        known = {field: getattr(self, field) for field in self.per_sample}
+        return replace(self, **{k: v[index] for k, v in known.items() if v is not None})
 
     def __repr__(self) -> str:
         return (

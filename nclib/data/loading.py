@@ -1,7 +1,8 @@
 """Data sets as plain tensors: images in [0, 1] and integer labels, ready for a device.
 
-``train, test = load("digits")`` is all that a lesson needs. The digits ship with scikit-learn, so
-they work offline. The other sets are read from the data root, or downloaded into it once.
+``train, test = load("signs")`` is all that a lesson needs. The signs are drawn here and the digits
+ship with scikit-learn, so both work offline. The other sets are read from the data root, or
+downloaded into it once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
 from nclib import places
-from nclib.data import archives, folders
+from nclib.data import archives, folders, signs
 from nclib.data.images import ImageSet
 from nclib.data.sampling import split, stratified
 from nclib.device import pick
@@ -30,7 +31,7 @@ TORCHVISION_SETS = {
     "fashion_mnist": ("FashionMNIST", "FashionMNIST"),
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
 }
-NAMES = ("digits", *TORCHVISION_SETS, *archives.ARCHIVES, "folder:PATH")
+NAMES = ("signs", "digits", *TORCHVISION_SETS, *archives.ARCHIVES, "folder:PATH")
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -39,21 +40,23 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 def load(
-    name: str = "digits",
+    name: str = "signs",
     *,
     n_train: int | None = None,
     n_test: int | None = None,
     size: int | None = None,
     seed: int = 0,
+    difficulty: float | None = None,
     root: str | Path | None = None,
     device: torch.device | str | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """Load a data set as ``(train, test)``.
 
-    ``name`` is digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet (its part that is
-    not CIFAR-10), tiny_imagenet or ``folder:PATH`` (one folder per class, under train/ and test/ or
-    to be split 80:20). ``n_train`` and ``n_test`` take a stratified
-    subset that ``seed`` fixes. ``size`` resizes to size x size pixels. ``device=None`` means
+    ``name`` is signs, digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet (its part
+    that is not CIFAR-10), tiny_imagenet or ``folder:PATH`` (one folder per class, under train/ and
+    test/ or to be split 80:20). ``n_train`` and ``n_test`` take a stratified subset that ``seed``
+    fixes, and ``size`` resizes to size x size pixels; the signs are drawn in that number and size,
+    anew for each ``seed`` and at any ``difficulty`` from 0 to 2 (None: 1). ``device=None`` means
     ``device.pick()``. Raises ``ValueError`` or ``FileNotFoundError``, each saying what to do.
     """
     for argument, value in (("n_train", n_train), ("n_test", n_test), ("size", size)):
@@ -62,6 +65,13 @@ def load(
                 f"{argument}: got {value!r}; a whole number from 1, or None, is allowed"
             )
     device = pick(device)
+    if difficulty is not None and name != "signs":
+        raise ValueError(f"difficulty: got {difficulty!r}; only signs have one, {name!r} has none")
+    if name == "signs":
+        return tuple(
+            part.to(device)
+            for part in signs.load(data_root(root), n_train, n_test, size, seed, difficulty)
+        )
     if name == "digits":
         train, test = _digits()
     elif name in TORCHVISION_SETS:

@@ -31,7 +31,7 @@ class PoisonedSet(ImageSet):
     trigger: Trigger | None = None
     victims: Tensor | None = None
 
-    per_sample: ClassVar[tuple[str, ...]] = ("images", "labels", "clean_labels", "is_poisoned")
+    per_sample: ClassVar[tuple[str, ...]] = (*ImageSet.per_sample, "clean_labels", "is_poisoned")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,8 @@ def poisoned(data: ImageSet, images: Tensor, labels: Tensor, attack: str, **trut
     """``data`` with new ``images`` and ``labels``; the mask is read off from what has changed."""
     changed = (images != data.images).flatten(1).any(1) | (labels != data.labels)
     truth = {"clean_labels": data.labels, "is_poisoned": changed, **truth}
-    return PoisonedSet(images, labels, data.classes, data.name, attack=attack, **truth)
+    kept = (data.classes, data.name, data.factors)
+    return PoisonedSet(images, labels, *kept, attack=attack, **truth)
 
 
 def check_target(data: ImageSet, target: int) -> None:

@@ -1,0 +1,236 @@
+"""The drawn road signs: what every user relies on, and that the causes fit the pixels."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import avg_pool2d
+
+from nclib import activations, data, geometry, models, training
+from nclib.data import signs
+from nclib.data.signs import drawing, faces, scenes
+
+GOLDEN = [
+    [0.5715, 0.6773, 0.6776],
+    [0.4503, 0.3488, 0.3443],
+    [0.4924, 0.6393, 0.7408],
+    [0.2969, 0.2393, 0.1580],
+    [0.2712, 0.2211, 0.1322],
+    [0.3059, 0.2284, 0.2353],
+    [0.3971, 0.2733, 0.1323],
+    [0.6254, 0.5761, 0.4039],
+    [0.1997, 0.3039, 0.2990],
+    [0.2377, 0.2083, 0.1413],
+]
+ROW = [
+    [0.7961, 0.7843, 0.8471, 0.8078, 0.7647, 0.8549, 0.7647, 0.8275],
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.498, 0.5882, 0.9529],
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.6196, 0.6902, 1.0],
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def small(root):
+    return data.load("signs", n_train=100, n_test=60, root=root)
+
+
+@pytest.fixture(scope="module")
+def whole(root):
+    return data.load("signs", root=root)
+
+
+def test_the_set_keeps_the_contract(whole):
+    train, test = whole
+    assert (len(train), len(test)) == (4000, 1000)
+    assert train.classes == test.classes == signs.CLASSES and len(train.classes) == 10
+    for part in whole:
+        assert part.shape == (3, 32, 32) and part.name == "signs"
+        assert part.images.dtype == torch.float32 and part.labels.dtype == torch.int64
+        assert part.labels.bincount().eq(len(part) // 10).all()
+        assert torch.equal((part.images * 255).round() / 255, part.images)  # kept as uint8
+        assert torch.equal(part.factors.sign, part.labels)
+
+
+def test_no_image_comes_twice(whole):
+    images = torch.cat([part.images.flatten(1) for part in whole])
+    assert len(torch.unique(images, dim=0)) == len(images)
+
+
+def test_the_golden_image(tmp_path):
+    """Version 1, seed 0: if this fails, raise VERSION, or every cache holds the old images."""
+    train, _ = data.load("signs", n_train=10, n_test=10, root=tmp_path)
+    means = train.images.mean((2, 3))
+    golden = torch.tensor(GOLDEN)
+    assert signs.VERSION == 1
+    torch.testing.assert_close(means, golden, atol=2e-3, rtol=0)
+    row = train.images[0, :, 16, ::4]
+    torch.testing.assert_close(row, torch.tensor(ROW), atol=2e-2, rtol=0)
+
+
+def test_the_same_seed_draws_the_same_images_and_another_seed_others(small, tmp_path):
+    again, _ = data.load("signs", n_train=100, n_test=60, root=tmp_path)
+    other, _ = data.load("signs", n_train=100, n_test=60, root=tmp_path, seed=1)
+    assert torch.equal(again.images, small[0].images)
+    assert not torch.equal(other.images, small[0].images)
+
+
+def test_the_first_images_do_not_depend_on_how_many_follow(small, tmp_path):
+    few, _ = data.load("signs", n_train=17, n_test=10, root=tmp_path)
+    assert torch.equal(few.images, small[0].images[:17])
+    assert torch.equal(few.factors.place, small[0].factors.place[:17])
+    assert few.labels.bincount(minlength=10).min() == 1
+
+
+def test_what_is_read_from_the_cache_is_what_was_drawn(small, root, monkeypatch):
+    monkeypatch.setattr(signs, "draw", None)  # a second drawing would fail
+    again, _ = data.load("signs", n_train=100, n_test=60, root=root)
+    assert torch.equal(again.images, small[0].images)
+    for name, value in again.factors.tensors().items():
+        assert torch.equal(value, getattr(small[0].factors, name)), name
+
+
+def test_a_root_that_cannot_be_written_does_no_harm(small, tmp_path, recwarn):
+    (tmp_path / "file").write_text("")
+    train, _ = data.load("signs", n_train=100, n_test=10, root=tmp_path / "file")
+    assert torch.equal(train.images, small[0].images) and not recwarn.list
+
+
+@pytest.mark.parametrize("size", [24, 96])
+def test_sizes(size, tmp_path):
+    train, _ = data.load("signs", n_train=20, n_test=10, size=size, root=tmp_path)
+    assert train.shape == (3, size, size)
+    plain, _ = data.load("signs", n_train=20, n_test=10, root=tmp_path)
+    assert torch.equal(train.factors.place, plain.factors.place)  # the same scene, finer or coarser
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"size": 23}, "size"),
+        ({"size": 97}, "size"),
+        ({"n_train": 9}, "n_train for signs"),
+        ({"n_test": 9}, "n_test for signs"),
+        ({"seed": -1}, "seed"),
+        ({"difficulty": 2.1}, "difficulty"),
+        ({"difficulty": float("nan")}, "difficulty"),
+        ({"difficulty": "hard"}, "difficulty"),
+    ],
+)
+def test_bad_arguments_are_named(wrong, name, tmp_path):
+    with pytest.raises(ValueError, match=f"^{name}: got"):
+        data.load("signs", root=tmp_path, **wrong)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_only_signs_have_a_difficulty():
+    with pytest.raises(ValueError, match="^difficulty: got 1"):
+        data.load("digits", difficulty=1)
+
+
+def test_subset_and_to_carry_the_factors(small):
+    test = small[1]
+    index = torch.tensor([3, 1, 4])
+    part = test.subset(index).to("cpu")
+    for name, value in part.factors.tensors().items():
+        assert torch.equal(value, getattr(test.factors, name)[index]), name
+    yellow = test.factors.colour == signs.NAMES["colour"].index("yellow")
+    without = test.subset(~yellow)
+    assert 0 < len(without) < len(test)
+    assert not (without.factors.colour == signs.NAMES["colour"].index("yellow")).any()
+    with pytest.raises(ValueError, match="^factors: got 3 for 60 images"):
+        data.ImageSet(test.images, test.labels, test.classes, "signs", part.factors)
+
+
+def test_without_difficulty_only_paint_and_scene_differ(tmp_path):
+    train, _ = data.load("signs", n_train=50, n_test=10, difficulty=0, root=tmp_path)
+    f = train.factors
+    for value in (f.angle, f.tilt, f.place, f.slope, f.blur):
+        assert not value.any()
+    assert f.light.eq(1).all() and f.tint.eq(1).all() and f.scale.eq(f.scale[0]).all()
+
+
+def test_the_factors_say_where_the_sign_is(small):
+    """The opacity that the factors predict has its centre of gravity near ``place``."""
+    train, _ = small
+    f = train.factors
+    plane = torch.stack([faces.face("disc", "red", "blank", 64)] * len(train))
+    opacity = drawing.seen(plane, f, 32)[:, 3]
+    steps = (torch.arange(32) + 0.5) / 16 - 1
+    x = (opacity * steps).sum((1, 2)) / opacity.sum((1, 2))
+    y = (opacity * steps[:, None]).sum((1, 2)) / opacity.sum((1, 2))
+    inside = (f.place.abs().amax(1) + f.scale) < 0.95  # not cut by the border
+    assert inside.sum() > 50
+    assert (torch.stack([x, y], 1) - f.place)[inside].abs().max() < 0.12
+    centre = f.homography @ torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(centre[:, :2] / centre[:, 2:], f.place)
+
+
+def test_a_homography_without_tilt_turns_clockwise():
+    one = torch.ones(1)
+    got = drawing.homography(90 * one, torch.zeros(1, 2), one / 2, torch.tensor([[0.1, 0.2]]))[0]
+    right = got @ torch.tensor([1.0, 0.0, 1.0])  # the sign's right edge now points down
+    torch.testing.assert_close(right[:2] / right[2], torch.tensor([0.1, 0.7]))
+
+
+def test_every_shape_colour_and_symbol_go_together():
+    for shape in faces.SHAPES:
+        for colour in faces.COLOURS:
+            for symbol in faces.SYMBOLS:
+                drawn = faces.face(shape, colour, symbol, 32)
+                assert drawn.shape == (4, 32, 32) and drawn.min() >= 0 and drawn.max() <= 1
+                assert (drawn[:3] <= drawn[3:] + 1e-6).all()  # premultiplied
+    with pytest.raises(ValueError, match="^symbol: got '60'; allowed are 30, 50"):
+        faces.face("disc", "red", "60")
+
+
+def test_two_classes_never_look_alike_on_their_plane():
+    planes = torch.stack([faces.face(k.shape, k.colours[0], k.symbol, 48) for k in faces.KINDS])
+    apart = torch.cdist(planes.flatten(1), planes.flatten(1)).fill_diagonal_(99)
+    assert apart.min() > 5  # 30 and 80 are the nearest
+
+
+def test_every_background_fills_the_picture():
+    for kind in range(len(scenes.BACKGROUNDS)):
+        got = scenes.paint(scenes.Dice(5), torch.full((8,), kind), 32)
+        assert got.shape == (8, 3, 32, 32) and got.min() >= 0 and got.max() <= 1
+        assert got.flatten(1).std(1).min() > 0.02
+
+
+def test_pixels_alone_do_not_solve_it(whole):
+    train, test = whole
+    pixels = [part.images.flatten(1).numpy() for part in whole]
+    knn = KNeighborsClassifier(5).fit(pixels[0], train.labels).score(pixels[1], test.labels)
+    coarse = [avg_pool2d(part.images, 4).flatten(1).double().numpy() for part in whole]
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(coarse[0], train.labels)
+    assert 0.3 < knn <= 0.75
+    assert 0.3 < lda.score(coarse[1], test.labels) <= 0.75
+
+
+def test_nobody_tells_the_speed_limits_apart_before_training(whole):
+    """Nearest class mean among 30, 50 and 80: chance is 1/3."""
+    limits = [part.subset(part.labels < 3) for part in whole]
+    model = models.build("cnn", whole[0])
+    layers = [activations.features(model, p.images, ["penultimate"])["penultimate"] for p in limits]
+    for first, second in (layers, [p.images.flatten(1) for p in limits]):
+        means = torch.stack([first[limits[0].labels == c].mean(0) for c in range(3)])
+        right = torch.cdist(second, means).argmin(1) == limits[1].labels
+        assert right.float().mean() < 0.45
+
+
+@pytest.mark.slow
+def test_the_small_network_learns_it_and_collapses(whole):
+    train, test = whole
+    short, long = (
+        training.fit(models.build("cnn", train), train, epochs=n, cache=False, progress=False).model
+        for n in (8, 24)
+    )
+    assert training.accuracy(short, test) >= 0.97
+    hidden = activations.features(long, train.images, ["penultimate"])["penultimate"]
+    assert geometry.measure(hidden, train.labels).nc1 < 0.01
+    assert np.isclose(training.accuracy(long, train), 1)
