@@ -121,7 +121,7 @@ def main() -> None:
             row = partitioned(dataset, value, dev)
         else:
             row = smoothed(dataset, value, n, seed, dev)
-        table.add(key | row | facts(dev))
+        table.append(key | row | facts(dev))
     print(f"wrote {table.path}")
 
 

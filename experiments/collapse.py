@@ -32,7 +32,7 @@ def published(table: Table) -> None:
     """The published rows, marked as such."""
     for dataset, optimiser, epochs, *numbers in PUBLISHED:
         key = {"source": f"published ({optimiser})", "dataset": dataset, "arch": "resnet18"}
-        table.add(
+        table.append(
             key
             | {"n_train": "all", "epochs": epochs, "seed": "-"}
             | dict(zip(COLUMNS, numbers, strict=True))
@@ -87,7 +87,7 @@ def main() -> None:
             if not table.has(**key):
                 print(f"{dataset} {arch} seed {seed} on {dev}", flush=True)
                 row = measured(dataset, arch, n_train, epochs, seed, dev)
-                table.add(key | {"n_train": n_train or "all"} | row)
+                table.append(key | {"n_train": n_train or "all"} | row)
     print(f"wrote {table.path}")
 
 

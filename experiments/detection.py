@@ -139,7 +139,7 @@ def one(cell: dict, scores: Table, corrections: Table) -> None:
     trained = lru_cache(None)(lambda: victim(train, epochs, cell["seed"]))  # only where needed
     last = {"epoch": epochs, "score": "random", "layer": "all"}
     if bad.any() and not scores.has(**cell, **last):
-        scores.extend(cell | row for row in score_rows(trained()[1], bad, labels))
+        scores.append(*(cell | row for row in score_rows(trained()[1], bad, labels)))
     rows = []
     missing = lambda method: not corrections.has(**cell, method=method)  # noqa: E731
     parts = (lambda: trained()[1], lambda: trained()[0].model)
@@ -153,7 +153,7 @@ def one(cell: dict, scores: Table, corrections: Table) -> None:
         if model is not None:
             row |= correction.outcome(model, test, train)
         rows.append(row)
-    corrections.extend(rows)
+    corrections.append(*rows)
 
 
 def main() -> None:

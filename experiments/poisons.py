@@ -190,7 +190,7 @@ def main() -> None:
                     arch = "mlp" if key["setting"] == "transfer" else NETWORK[dataset][0]
                     arch = "mlp" if key["attack"] == "gradient_matching" else arch
                     row = key | {"arch": arch, "train_images": len(halves[0])} | run()
-                    table.add(row | {"device": str(dev)})
+                    table.append(row | {"device": str(dev)})
     print(f"wrote {table.path}")
 
 

@@ -184,7 +184,7 @@ def one_seed(name: str, s: Setting, seed: int, table: Table, dev: torch.device) 
             bar.set_postfix_str(f"{attack}: {defence} {strength}")
             found = row(made, clean, test, partial(defend, learn=learn))
             found |= {"images": len(made[0]), "arch": s.arch, "purifier_data": source}
-            table.add(
+            table.append(
                 key | {"defence": defence, "strength": strength} | found | {"device": str(dev)}
             )
 

@@ -113,7 +113,7 @@ def run(job: Job, seed: int, table: Table, dev: torch.device) -> None:
         }
         for row in measured(job, model, test):
             row["eps"] = round(row["eps"], 6)
-            table.add({name: (key | row)[name] for name in (*KEY, "accuracy")} | about)
+            table.append({name: (key | row)[name] for name in (*KEY, "accuracy")} | about)
 
 
 def main() -> None:

@@ -1,53 +1,26 @@
-"""A results table that survives a kill: each finished row is on disk before the next one starts."""
+"""The results of the experiments: each finished row is on disk before the next one starts."""
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
+from nclib import table
+
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 
 
-class Table:
+class Table(table.Table):
     """The rows of ``data/results/NAME.csv``; ``key`` names the columns that identify a row."""
 
     def __init__(self, name: str, key: tuple[str, ...], folder: Path = RESULTS) -> None:
-        self.path, self.key = folder / f"{name}.csv", key
-        self.rows: list[dict[str, str]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
-
-    def _id(self, row: dict) -> tuple[str, ...]:
-        return tuple(str(row[column]) for column in self.key)
+        super().__init__(folder / f"{name}.csv", lambda row: tuple(row[name] for name in key))
+        self.names = key
 
     def has(self, **key: object) -> bool:
         """Whether the row with this key is finished."""
-        return self._id(key) in map(self._id, self.rows)
-
-    def add(self, row: dict[str, object]) -> None:
-        """Add or replace a row and write the whole table, in key order, in one move."""
-        self.extend([row])
-
-    def extend(self, rows: Iterable[dict[str, object]]) -> None:
-        """``add`` for several rows that are finished together, in one move."""
-        texts = [
-            {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in r.items()} for r in rows
-        ]
-        table = {self._id(row): row for row in [*self.rows, *texts]}
-        self.rows = [table[key] for key in sorted(table)]
-        columns = list(dict.fromkeys(c for r in self.rows for c in r))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".part")
-        with draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(draft, self.path)
+        return tuple(str(key[name]) for name in self.names) in self.rows
 
 
 def facts(device: torch.device) -> dict[str, str]:

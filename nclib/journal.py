@@ -53,26 +53,31 @@ class Journal:
 
         Raises ``ValueError`` for a journal that has another header, and says what differs.
         """
-        ours = json.loads(text(header))
+        head = text(header)
         if not self._identify() or Path(f"{self.path}-journal").exists():  # killed in ``_create``
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._told(), _connect(self.path, "rwc") as connection, _transaction(connection):
-                self._create(connection, text(header))
-        theirs, entries = self.read()
-        names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-        if names:
-            details = "; ".join(f"{n}: {theirs.get(n)} there, {ours.get(n)} here" for n in names)
-            raise self._refusal(f"belongs to something else ({details}); name another file")
+                self._create(connection, head)
+        entries = self.read(header)[1]
         with self._told():
             self._write_ahead()
         return entries
 
-    def read(self) -> tuple[dict[str, Any], Entries]:
+    def read(self, header: Mapping[str, object] | None = None) -> tuple[dict[str, Any], Entries]:
         """Header and entries by their keys, in the order in which they came.
 
         Works in folders that cannot be written too. Raises ``ValueError`` where nothing was
-        started, or the file is damaged.
+        started, the file is damaged, or its header is not ``header``.
         """
+        found = self._read()
+        theirs, ours = found[0], found[0] if header is None else json.loads(text(header))
+        names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        if names:
+            details = "; ".join(f"{n}: {theirs.get(n)} there, {ours.get(n)} here" for n in names)
+            raise self._refusal(f"belongs to something else ({details}); name another file")
+        return found
+
+    def _read(self) -> tuple[dict[str, Any], Entries]:
         if not self._identify():
             raise self._refusal("is not there, or empty")
         with self._told("it cannot be read"):

@@ -46,7 +46,9 @@ def test_certified_says_where_its_rows_come_from(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(certified, "partitioned", lambda *_: {})
     monkeypatch.setattr(certified, "smoothed", lambda *_: {})
     certified.main()
-    found = Table("certified", ("method", "dataset", "setting", "n", "seed"), tmp_path).rows
+    found = Table(
+        "certified", ("method", "dataset", "setting", "n", "seed"), tmp_path
+    ).rows.values()
     assert {row["device"] for row in found} == {"card"}
 
 

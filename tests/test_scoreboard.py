@@ -1,6 +1,7 @@
 """The engine of the scoreboard: resumable, each row whole, one training for many cells."""
 
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -9,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nclib.scoreboard import COLUMNS, GRIDS, Cell, Store, cells_of, engine, run
+from nclib.scoreboard.command import main
 from nclib.scoreboard.grids import KINDS
 
 CELLS = [Cell("toy", p, 0.1, s, m) for s in (0, 1) for p in ("a", "b") for m in ("none", "random")]
@@ -75,25 +78,145 @@ def test_a_cell_that_raises_costs_its_own_row_only(tmp_path):
     assert len(store.rows) == len(CELLS) - 1
 
 
-def test_a_torn_last_row_is_dropped_and_the_others_stay(tmp_path):
+def test_a_row_that_fails_to_be_one_costs_itself_only(tmp_path):
+    store = Store(tmp_path / "board.csv")
+    failed = run(
+        CELLS,
+        store,
+        work=lambda cell: {} if cell == CELLS[0] else toy(cell) | {"auroc": np.float32(0.5)},
+        train=no_training,
+        progress=False,
+    )
+    assert list(failed) == [CELLS[0]] and "needs a key" in failed[CELLS[0]]
+    assert {row["auroc"] for row in Store(store.path).rows.values()} == {"0.5"}
+    with pytest.raises(ValueError, match=r"row: got the columns \['acuracy'\]"):
+        store.append(toy(CELLS[0]) | {"acuracy": 1})
+
+
+FULL = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+from test_scoreboard import CELLS, Store, no_training, run, toy
+last = 10**9 if sys.argv[3] == "freed" else 3000
+limits = iter([10**9, 3000, 3000, 3000, *[last] * 99])
+def work(cell):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (next(limits), resource.RLIM_INFINITY))
+    return toy(cell)
+failed = run(CELLS, Store(sys.argv[1]), work=work, train=no_training, progress=False)
+print(len(failed), *set(failed.values()))
+"""
+
+
+@pytest.mark.parametrize("then", ["freed", "full"])
+def test_a_full_disk_loses_no_row_that_it_took_and_is_told(tmp_path, then):
+    path = tmp_path / "board.csv"
+    command = [sys.executable, "-W", "ignore", "-c", FULL, path, Path(__file__).parent, then]
+    out = subprocess.run(command, capture_output=True, text=True).stdout
+    if then == "freed":  # rows wait in memory for room
+        assert out == "0\n" and set(Store(path).rows) == set(CELLS)
+    else:
+        assert out == "7 measured, but the disk did not take the row\n"
+        assert list(Store(path).rows) == CELLS[:1]
+
+
+PAIR = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from test_scoreboard import Cell, Store, no_training, run, toy
+name, pause = sys.argv[3], float(sys.argv[4])
+def work(cell):
+    time.sleep(pause)
+    return toy(cell)
+cells = [Cell(name, "clean", 0.0, s, "none") for s in range(8)]
+cells.append(Cell("both", "clean", 0.0, 0, "none"))
+print(run(cells, Store(sys.argv[1]), work=work, train=no_training, progress=False))
+"""
+
+
+def test_two_runs_fill_one_board(tmp_path):
+    path, here = tmp_path / "board.csv", Path(__file__).parent
+    pairs = [("digits", 0.01), ("mnist", 0.05)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", PAIR, path, here, name, str(pause)])
+        for name, pause in pairs
+    ]
+    assert [one.wait(120) for one in runs] == [0, 0]
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [row["dataset"] for row in rows]
+    assert [names.count(n) for n in ("digits", "mnist", "both")] == [8, 8, 1]
+    assert rows == list(Store(path).rows.values())
+
+
+def test_the_table_on_the_disk_is_where_a_run_starts(tmp_path):
+    path, worked = tmp_path / "board.csv", []
+
+    def work(cell):
+        worked.append(cell)
+        return toy(cell)
+
+    def again():
+        worked.clear()
+        run(CELLS, Store(path), work=work, train=no_training, progress=False)
+        return list(worked)
+
+    assert again() == CELLS and again() == []
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    path.write_text("".join(lines[:3] + lines[4:]))  # a row is deleted, to be measured again
+    assert again() == sorted(CELLS)[2:3] and path.read_text() == text
+    path.write_text(text.rstrip("\n"))  # complete, without its line break
+    assert again() == [] and len(Store(path).rows) == len(CELLS)
+
+
+def test_rows_that_no_table_has_yet_are_not_lost(tmp_path, monkeypatch):
     path = tmp_path / "board.csv"
     store = Store(path)
-    for cell in CELLS[:3]:
-        store.append(toy(cell))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])  # as if the power went during the third write
-    again = Store(path)
-    assert list(again.rows) == CELLS[:2]
-    again.append(toy(CELLS[2]))
-    assert path.read_bytes() == whole
-    path.write_text(",".join(COLUMNS)[:20])  # even a torn header
-    assert Store(path).rows == {}
+    store.append(toy(CELLS[0]))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.warns(UserWarning, match="not up to date: no room"):
+        store.append(toy(CELLS[1]))
+    monkeypatch.undo()
+    assert path.read_text().count("\n") == 2 and list(Store(path).rows) == CELLS[:2]
+    Store(path).export()
+    assert path.read_text().count("\n") == 3
+    assert sorted(os.listdir(tmp_path)) == ["board.csv", "board.csv.journal"]
 
 
-def test_a_file_with_other_columns_is_refused(tmp_path):
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="other columns"):
-        Store(tmp_path / "other.csv")
+HEAD = ",".join(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("name,grade\nAda,1\nBob,2", "other columns"),
+        ("only copy", "other columns"),
+        ("\n", "other columns"),
+        (HEAD[:20], "other columns"),
+        (HEAD + "\n" + toy(CELLS[0])["dataset"], "1 of 16 values in row 2"),
+        (HEAD + "\n<<<<<<< mine\n", "1 of 16 values"),
+        (HEAD + "\n" + "a," * 15 + "b\n", "needs a key"),
+        (HEAD + '\n"a', "no table"),
+        ("\ud800", "no table"),
+    ],
+)
+def test_what_is_no_board_is_refused_and_stays_byte_for_byte(tmp_path, text, word):
+    path = tmp_path / "typed wrong.csv"
+    path.write_text(text, errors="surrogatepass")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=word):
+        Store(path).append(toy(CELLS[0]))
+    with pytest.raises(ValueError):
+        main(["run", "quick", "--out", str(path)])
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_folder_is_no_board_and_a_draft_of_somebody_else_stays(tmp_path):
+    with pytest.raises(ValueError, match="no table"):
+        Store(tmp_path)
+    (tmp_path / "board.part").write_text("only copy")
+    Store(tmp_path / "board.csv").append(toy(CELLS[0]))
+    assert (tmp_path / "board.part").read_text() == "only copy"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +253,7 @@ def test_a_kill_loses_no_finished_row_and_leaves_no_half_one(tmp_path):
     lines = path.read_bytes().count(b"\n")
     assert path.read_bytes().endswith(b"\n") and 5 < lines < 800
     store = Store(path)
-    assert len(store.rows) == lines - 1  # all but the header
+    assert len(store.rows) in (lines - 1, lines)  # all but the header; the last may be on its way
     assert run(list(store.rows), store, work=None, train=no_training, progress=False) == {}
 
 

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "report":
         from nclib.scoreboard import report
 
+        Store(options.results).export()  # what a run that was killed did not come to
         for path in report.write(options.results, options.root):
             print("wrote", path)
         return 0

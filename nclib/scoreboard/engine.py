@@ -1,6 +1,7 @@
 """Many cells on many cores, or on many machines: joblib does the work, this orders it.
 
-The parent process alone writes rows, one by one, as they arrive. Trainings that several cells
+The parent process alone writes rows, one by one, as they arrive; several parents may fill one
+board. Trainings that several cells
 share are done first, each once; the cells find them in the run cache. On several machines
 ``NCLIB_CACHE`` must be a folder that all of them see, or each machine trains for itself.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 from joblib import Parallel, delayed, parallel_config
@@ -52,13 +54,15 @@ def run(
 
     ``jobs`` processes here; with ``backend="dask"`` all workers of the cluster at ``scheduler``
     ("tcp://host:8786"). A cell that raises costs its own row only. Whatever ends the run, the
-    rows so far are on the disk, and the same call goes on from there. Raises ``ValueError`` for a
-    backend that is unknown, and for dask without a scheduler.
+    rows so far are on the disk, and the same call goes on from there; a row that a full disk does
+    not take is tried again with those that follow. Raises ``ValueError`` for a backend that is
+    unknown, and for dask without a scheduler, and ``OSError`` where the table cannot be written.
     """
     missing = [cell for cell in dict.fromkeys(cells) if cell not in store]
     waves = [list(group) for _, group in itertools.groupby(missing, lambda cell: cell.seed)]
     total = len(missing) + sum(len(stage) for wave in waves for stage in shared(wave))
     failed: dict[Cell, str] = {}
+    measured: dict[Cell, dict] = {}  # and not on the disk yet
     bar = tqdm(total=total, desc="scoreboard", unit="step", disable=not progress)
     with bar, _engine(backend, scheduler, jobs) as parallel:
         for wave in waves:
@@ -67,12 +71,28 @@ def run(
                     bar.update()
             for cell, row, error in parallel(delayed(_guarded)(work, cell) for cell in wave):
                 bar.update()
-                if error:
-                    failed[cell] = error
+                if row is None:
+                    failed[cell] = error or "the work gave no row"
                 else:
-                    store.append(row)
-    store.tidy()
-    return failed
+                    measured[cell] = row
+                    _write(store, measured, failed)
+    _write(store, measured, failed)
+    if not measured:
+        store.export()
+    return failed | dict.fromkeys(measured, "measured, but the disk did not take the row")
+
+
+def _write(store: Store, measured: dict[Cell, dict], failed: dict[Cell, str]) -> None:
+    """Move what the disk takes out of ``measured``; the rest stays, for the next try."""
+    for cell, row in list(measured.items()):
+        try:
+            store.append(row)
+        except OSError as error:
+            warnings.warn(f"{len(measured)} rows wait for room: {error}", stacklevel=3)
+            return
+        except ValueError as error:
+            failed[cell] = str(error)
+        del measured[cell]
 
 
 def shared(cells: Iterable[Cell]) -> list[list[tuple]]:
