@@ -1,0 +1,115 @@
+"""What needs a GPU, in ten minutes of one: ``make results-gpu ARGS="ARCHIVE OUT.tar.gz"``.
+
+ARCHIVE holds CIFAR-10 as one folder per class below train/ and test/ (tar, packed or not); no
+network is needed. The jobs of ``JOBS`` run in the order of their value until the time is over. Each
+writes its rows as they come, into a folder beside OUT.tar.gz, from which the next run goes on after
+a kill. ``python -m experiments.gpu --take OUT.tar.gz`` puts the rows into data/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.photographs import Photographs, collapse, photographs
+from experiments.table import RESULTS, Table
+from nclib import device
+
+Left = Callable[[], float]  # seconds until the time is over
+Job = Callable[[Photographs, Path, Left], None]
+LIMIT = 16e6  # bytes of the archive that comes back
+
+
+def collapse_job(photos: Photographs, out: Path, left: Left) -> None:
+    """The whole set: the fast network at both decays, ResNet-18 at Papyan's, then more seeds."""
+    first, second = collapse.DECAYS
+    runs = [("fast", first, 0), ("resnet18", first, 0), ("fast", second, 0)]
+    runs += [("fast", decay, seed) for seed in (1, 2) for decay in collapse.DECAYS]
+    dry = len(photos.train) < 1000
+    for arch, decay, seed in runs[:2] if dry else runs:
+        if left() > (150 if arch == "resnet18" else 60):  # seconds
+            plan = {"n_train": len(photos.train), "lr": 0.2, "batch_size": 512}
+            plan |= {"arch": arch, "weight_decay": decay, "seed": seed, "epochs": 1 if dry else 64}
+            collapse.run(photos, collapse.table(out), **plan)
+
+
+# name, value, function: the higher the value, the earlier it runs
+JOBS: list[tuple[str, float, Job]] = [
+    ("collapse", 10, collapse_job),
+]
+TABLES = {"photographs_collapse": collapse.KEY}  # what the jobs write, and what identifies a row
+
+
+def run(archive: Path, out: Path, minutes: float = 10, images: int | None = None) -> list[str]:
+    """Run the jobs within the time; the names of those that failed, whose errors lie in the log.
+
+    ``images`` is how many to train on, for a dry run; a quarter as many test.
+    """
+    end, folder = time.monotonic() + 60 * minutes, out.with_name(out.name.split(".")[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    photos, failed = _unpacked(archive, images), []
+    for name, _, job in sorted(JOBS, key=lambda entry: -entry[1]):
+        left = end - time.monotonic()
+        print(f"{name}: {left:.0f} s are left", flush=True)
+        try:
+            if left > 0:
+                job(photos, folder, lambda: end - time.monotonic())
+        except Exception:  # a job that fails must not take the others along
+            failed.append(name)
+            with (folder / "errors.txt").open("a") as log:
+                log.write(f"{name}\n{traceback.format_exc()}\n")
+            traceback.print_exc()
+        with tarfile.open(out, "w:gz") as file:
+            file.add(folder, arcname="results")
+    if out.stat().st_size > LIMIT:
+        raise ValueError(f"{out}: {out.stat().st_size} bytes; at most {LIMIT:.0f} are allowed")
+    return failed
+
+
+def _unpacked(archive: Path, images: int | None) -> Photographs:
+    """The photographs in the archive, on the device."""
+    with tempfile.TemporaryDirectory() as place:
+        with tarfile.open(archive) as file:
+            file.extractall(place, filter="data")
+        root = next(p.parent for p in sorted(Path(place).rglob("train")))
+        return photographs(
+            f"folder:{root}", device.pick(), n_train=images, n_test=images and images // 4
+        )
+
+
+def take(archive: Path, results: Path = RESULTS) -> None:
+    """Put the rows of a returned archive among those of ``results``."""
+    with tempfile.TemporaryDirectory() as place, tarfile.open(archive) as file:
+        file.extractall(place, filter="data")
+        for name, key in TABLES.items():
+            rows = Table(name, key, Path(place) / "results").rows
+            if rows:
+                Table(name, key, results).extend(rows)
+                print(f"{name}: {len(rows)} rows")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--images", type=int, help="a dry run on so many")
+    parser.add_argument("--take", action="store_true", help="read ARCHIVE's rows into data/results")
+    options = parser.parse_args()
+    if options.take:
+        take(options.archive)
+        return 0
+    out = options.out or Path("build/gpu.tar.gz")
+    failed = run(options.archive, out, options.minutes, options.images)
+    print(f"wrote {out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
