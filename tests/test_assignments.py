@@ -36,7 +36,7 @@ def test_every_exercise_of_a_lesson_becomes_an_answer_and_a_check_with_points(pa
         assert "BEGIN SOLUTION" not in check.source and "HIDDEN TESTS" in check.source
     assert cells[f"question_{path.name[:2]}"].source.strip()
     text = "\n".join(cell.source for cell in assignments.assignment(path).cells)
-    assert "lesson.solution(" not in text and "NBVAL" not in text and "colab-badge" not in text
+    assert "NBVAL" not in text and "colab-badge" not in text
 
 
 def test_the_question_to_grade_by_hand_comes_from_the_guide(tmp_path):

@@ -35,8 +35,6 @@ def {word}(x):
 
 
 {word} = check("90.{word}", {word})"""
-HELP = """# lesson.hint("90.{word}")
-# lesson.solution("90.{word}")"""
 PLOT = "plt.plot([1, 2]);"
 ALT = """*Figure: a straight line that rises from one to two and says nothing else.*
 
@@ -63,7 +61,7 @@ def good():
     cells = [HEADER, ("", links.bootstrap("90")), ("", 'DATASET = "digits"\nEPOCHS = 3')]
     cells += [("", "import torch"), "**Predict.** Does it rise?", ("png", PLOT), ALT, ("", CONTROL)]
     for word in ("one", "two", "three"):
-        cells += [("90: correct\n", SQUARE.format(word=word)), ("", HELP.format(word=word))]
+        cells += [("90: correct\n", SQUARE.format(word=word))]
     cells += [("", "assert 1 < 2"), END, ("", "assert True"), READING]
     notebook, count = (
         new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": ""}}),
@@ -154,16 +152,18 @@ MUTATIONS = [
     ("prerequisites_and_what_runs_longer", edit("**Runs longer:** nothing.", "")),
     ("minutes", edit("**Minutes:** 0.5", "**Minutes:** some")),
     ("minutes", edit("**Minutes:** 0.5", "**Minutes:** 2")),
-    ("bootstrap", edit('lesson.start("90")', "!pip install torch")),
+    ("bootstrap", edit('start("90")', "!pip install torch")),
     ("settings_in_one_cell", edit('DATASET = "digits"', 'DATASET = "mnist"')),
     ("settings_in_one_cell", edit("EPOCHS = 3", "import numpy as np")),
     ("settings_in_one_cell", edit("import torch", 'DATASET = "digits"')),
     ("three_exercises", drop('"90.two"')),
     ("three_exercises", edit('check("90.two"', 'check("89.two"')),
     ("exercises_have_a_solution", edit("### BEGIN SOLUTION", "### SOLUTION")),
-    ("exercises_have_help", edit('# lesson.hint("90.two")', "#")),
-    ("exercises_have_help", edit('# lesson.solution("90.two")', "#")),
-    ("exercises_have_help", edit('check("90.two"', 'check("90.undeclared"')),
+    ("exercises_are_declared_and_need_no_plumbing", edit("import torch", '# hint("90.two")')),
+    (
+        "exercises_are_declared_and_need_no_plumbing",
+        edit('check("90.two"', 'check("90.undeclared"'),
+    ),
     ("the_lesson_goes_on_with_what_check_returns", edit("two = check", "check")),
     ("solutions_are_short", edit("    return x * x", LONG)),
     ("solutions_are_short", edit("    ### END SOLUTION", "    # END SOLUTION")),

@@ -806,7 +806,7 @@ def test_the_cifar_sample_is_read_as_a_folder(cifar_sample):
 
 def test_the_digits_and_the_small_networks_do_not_load_torchvision():
     """Whoever asks for no such data and no ResNet need not wait for it."""
-    code = "import sys, nclib.course.lesson, nclib.data, nclib.models, nclib.training"
+    code = "import sys, nclib.course, nclib.data, nclib.models, nclib.training"
     code += ", nclib.correction; nclib.data.load('digits'); print('torchvision' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", done.stdout

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from nclib.course import verdict
 from nclib.course.exercises import find
-from nclib.course.lesson import verdict
 
 
 def one_liner():

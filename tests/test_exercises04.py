@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nclib import detection
-from nclib.course.lesson import verdict
+from nclib.course import verdict
 
 
 def right(features, labels, **options):

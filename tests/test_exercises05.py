@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nclib import correction, detection
-from nclib.course.lesson import verdict
+from nclib.course import verdict
 
 
 def fifth_of_all(odd, labels):

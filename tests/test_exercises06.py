@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from nclib.course import verdict
 from nclib.course.exercises import find
-from nclib.course.lesson import verdict
 
 
 def gradient_of(model, images, labels):

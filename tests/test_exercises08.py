@@ -2,7 +2,7 @@
 
 import pytest
 
-from nclib.course.lesson import verdict
+from nclib.course import verdict
 
 
 def near(k, n):

@@ -4,9 +4,9 @@ import pytest
 from torch.nn.functional import cross_entropy, kl_div
 
 from nclib import attacks
+from nclib.course import verdict
 from nclib.course.exercises import find
 from nclib.course.exercises.lesson09 import _worst_margin as right
-from nclib.course.lesson import verdict
 
 
 def margins(w, b, x, y):

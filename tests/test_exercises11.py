@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nclib.course.lesson import verdict
+from nclib.course import verdict
 
 
 def too_many_levels(images, bits):

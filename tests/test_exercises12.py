@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import beta, norm
 
-from nclib.course.lesson import verdict
+from nclib.course import verdict
 
 
 def two_sided(hits, n, alpha):

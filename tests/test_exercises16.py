@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nclib import detection
+from nclib.course import verdict
 from nclib.course.exercises import lesson16
-from nclib.course.lesson import verdict
 
 
 def precision(suspects, bad):

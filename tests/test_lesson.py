@@ -1,16 +1,35 @@
 """Checks, hints, solutions and controls: what a student sees."""
 
+import base64
 import contextlib
 import importlib
+import io
 import json
+import math
+import re
 from importlib.resources import files
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from nclib.course import exercises, lesson
+from nclib import course
+from nclib.course import (
+    check,
+    checks,
+    controls,
+    exercises,
+    frames,
+    hint,
+    interact,
+    results,
+    solution,
+    start,
+    verdict,
+)
 from nclib.course.exercises import (
     EXERCISES,
     NotAttempted,
@@ -21,7 +40,6 @@ from nclib.course.exercises import (
     expect,
     number,
 )
-from nclib.course.lesson import check, hint, interact, results, solution, start, verdict
 
 LESSONS = sorted(path.stem for path in files(exercises).iterdir() if path.stem.startswith("lesson"))
 for name in LESSONS:
@@ -34,6 +52,8 @@ DECLARED = sorted(EXERCISES)
 def toys(monkeypatch):
     """Exercises of a lesson 90; not strict unless a test says so."""
     monkeypatch.delenv("NCLIB_STRICT", raising=False)
+    monkeypatch.delenv("NCLIB_FRAMES", raising=False)
+    checks._shown.clear()
     known = dict(EXERCISES)
 
     @exercise("90.square", hints=("vague", "plain"), reference=square)
@@ -81,7 +101,8 @@ def test_a_right_answer_comes_back(capsys):
 def test_no_answer_is_not_a_wrong_answer(answer, capsys):
     assert check("90.square", answer) is square
     out = capsys.readouterr().out
-    assert out.startswith("90.square: not attempted") and 'lesson.hint("90.square")' in out
+    assert out.startswith("90.square: not attempted") and 'hint("90.square")' in out
+    assert "vague" not in out  # nobody has tried yet
 
 
 @pytest.mark.parametrize(
@@ -104,10 +125,33 @@ def test_a_wrong_answer_is_told_why_and_the_lesson_goes_on(answer, word, capsys)
     assert out.startswith("90.square: wrong") and word in out and "Traceback" not in out
 
 
+def test_each_wrong_answer_gets_the_next_hint_and_a_right_one_begins_anew(capsys):
+    def hints():
+        check("90.square", broken)
+        return [line for line in capsys.readouterr().out.splitlines() if line[:4] == "Hint"]
+
+    given = [hints() for _ in range(3)]
+    assert given == [["Hint 1 of 2: vague"], ["Hint 2 of 2: plain"], ["Hint 2 of 2: plain"]]
+    check("90.square", empty)
+    assert "Hint" not in capsys.readouterr().out
+    check("90.square", square)
+    capsys.readouterr()
+    assert hints() == ["Hint 1 of 2: vague"]
+
+
+@pytest.mark.parametrize("off", ["0", "", "false", "False", "no", "off", " 0 "])
+def test_strict_mode_can_be_switched_off_in_words(off, monkeypatch):
+    monkeypatch.setenv("NCLIB_STRICT", off)
+    assert not course.strict() and check("90.square", broken) is square
+    for on in ("1", "true", "yes"):
+        monkeypatch.setenv("NCLIB_STRICT", on)
+        assert course.strict()
+
+
 @pytest.mark.parametrize("answer", [None, empty, broken, lambda x: x])
 def test_strict_mode_raises_for_anything_but_right(answer, monkeypatch):
     monkeypatch.setenv("NCLIB_STRICT", "1")
-    with pytest.raises(lesson.NotCorrect, match="90.square"):
+    with pytest.raises(checks.NotCorrect, match="90.square"):
         check("90.square", answer)
     assert check("90.square", square) is square
 
@@ -179,7 +223,7 @@ def test_every_exercise_fails_strictly_where_there_is_a_stub(name, monkeypatch):
     stub = (lambda *a, **k: ...) if callable(EXERCISES[name].reference) else None
     assert verdict(name, stub).state == "not attempted"
     monkeypatch.setenv("NCLIB_STRICT", "1")
-    with pytest.raises(lesson.NotCorrect, match="not attempted"):
+    with pytest.raises(checks.NotCorrect, match="not attempted"):
         check(name, stub)
 
 
@@ -194,9 +238,13 @@ def test_every_solution_prints_and_has_an_exercise(capsys):
 
 
 def test_hints_go_from_vague_to_plain(capsys):
-    hint("90.square")
-    hint("90.square", level=2)
-    assert capsys.readouterr().out == "Hint 1 of 2: vague\nHint 2 of 2: plain\n"
+    for _ in range(3):
+        hint("90.square")
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["Hint 1 of 2: vague", "Hint 2 of 2: plain"]
+    assert told[2].startswith('solution("90.square")') and told[1:3] == told[3:]
+    hint("90.square", level=1)
+    assert capsys.readouterr().out == "Hint 1 of 2: vague\n"
     with pytest.raises(ValueError, match="level: got 3; 90.square has hints 1 to 2"):
         hint("90.square", 3)
 
@@ -207,6 +255,10 @@ def test_an_unknown_name_is_answered_with_the_known_ones(call):
         call("90.cube")
     with pytest.raises(ValueError, match="lesson 77 are: none"):
         call("77.any")
+    with pytest.raises(ValueError, match="got '1.nc1'; write '01.nc1'"):
+        call("1.nc1")
+    with pytest.raises(ValueError, match="allowed is a lesson and a word"):
+        call("nc1")
 
 
 @pytest.mark.parametrize("wrong", ["square", "9.square", "90.", "90.a b", "ab.c"])
@@ -244,7 +296,11 @@ def test_results_are_the_committed_tables():
 def shown(monkeypatch):
     """What ``interact`` displays, and the values its figure is drawn with."""
     boxes, drawn = [], []
-    monkeypatch.setattr(lesson, "display", boxes.append)
+
+    def display(what):
+        boxes.extend([what] if isinstance(what, (widgets.VBox, frames.Page)) else [])
+
+    monkeypatch.setattr(controls, "display", display)
 
     def draw(**values):
         drawn.append(values)
@@ -312,3 +368,71 @@ def test_only_what_ipywidgets_7_7_has_is_used(shown):
     assert {type(part).__name__ for part in [boxes[-1], *boxes[-1].children]} <= old
     options = set(boxes[-1].children[0].trait_values()) & {"tooltip", "tabbable"}
     assert all(boxes[-1].children[0].trait_values()[name] is None for name in options)
+
+
+@pytest.fixture
+def saving(monkeypatch):
+    """As the lesson is run to be saved."""
+    monkeypatch.setenv("NCLIB_FRAMES", "1")
+
+
+def titled(**values):
+    figure, ax = plt.subplots(figsize=(2, 1.5))
+    ax.set_title(f"<{sorted(values.values())}>")
+
+
+def told(page):
+    """What the script of a page is given."""
+    return json.loads(re.search(r'\)\("nclib-\w+", (.*)\);</script>', page.data)[1])
+
+
+def test_a_saved_lesson_has_frames_in_place_of_the_control(shown, saving):
+    boxes, _, _ = shown
+    interact(titled, epoch=[0, 1, 5], log=True)
+    page = boxes[-1]
+    data = told(page)
+    assert data["texts"] == [["0", "1", "5"], ["no", "yes"]] and data["start"] == 1
+    assert len(data["frames"]) == len(set(data["frames"])) == 6
+    assert data["alts"][4] == "epoch 5, log no: <[False, 5]>"
+    picture = Image.open(io.BytesIO(base64.b64decode(data["frames"][0])))
+    assert picture.format == "WEBP" and picture.width > 100
+    assert "controls" in repr(page) and plt.get_fignums() == []
+    # without the script the frame of the start stands, with its words; the dead sliders do not
+    assert page.data.count("<img") == 1 and 'alt="epoch 0, log yes: &lt;' in page.data
+    assert data["frames"][1] in page.data.split("<script>")[0]
+    assert "<div hidden>" in page.data and page.data.count('type="range"') == 2
+
+
+def test_a_control_of_many_values_is_thinned_and_keeps_its_ends_and_its_start():
+    row = list(range(101))
+    long = frames.Control("k", [str(v) for v in row], row, 33)
+    (few,) = frames.thinned([long], 24)
+    assert len(few.values) == 24 and {0, 33, 100} <= set(few.values)
+    assert few.values == sorted(few.values) and few.values[few.start] == 33
+    steps = [b - a for a, b in zip(few.values, few.values[1:], strict=False)]
+    assert max(steps) <= 7
+    several = frames.thinned([long, long, long, long, long, long], 24)
+    assert math.prod(len(control.values) for control in several) <= 24
+    assert all(control.values[control.start] == 33 for control in several)
+
+
+def test_frames_fit_their_bytes(monkeypatch):
+    monkeypatch.setattr(frames, "BYTES", 9_000)
+    noise = np.random.default_rng(0).integers(0, 255, (9, 60, 80, 3), dtype=np.uint8)
+    texts = frames._encoded([Image.fromarray(picture) for picture in noise])
+    assert len(texts) == 9 and sum(map(len, texts)) <= 9_000
+
+
+def test_where_nothing_is_drawn_the_control_itself_is_saved(shown, saving):
+    boxes, _, _ = shown
+    interact(lambda k: print(k), k=(0, 2))
+    assert isinstance(boxes[-1], widgets.VBox)
+
+
+def test_an_error_in_a_frame_surfaces(shown, saving):
+    def draw(k):
+        assert k < 2
+        plt.figure()
+
+    with pytest.raises(AssertionError):
+        interact(draw, k=(0, 3))

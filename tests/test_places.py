@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nclib import cache, data, places
-from nclib.course import lesson
+from nclib import cache, course, data, places
 from nclib.scoreboard import store, submission
 
 
@@ -29,7 +28,7 @@ def test_a_checkout_keeps_everything_below_its_data_folder(monkeypatch):
     assert places.checkout() == here
     assert (data.data_root(), cache.cache_root()) == (here / "data", here / "data" / "runs")
     assert store.RESULTS == store.OUT == here / "data" / "results" / "scoreboard.csv"
-    assert places.results("collapse").equals(lesson.results("collapse"))
+    assert places.results("collapse").equals(course.results("collapse"))
 
 
 def test_a_wheel_keeps_them_in_the_users_cache_and_reads_its_own_tables(wheel):

@@ -70,4 +70,4 @@ def test_nothing_imports_upwards(module):
 def test_an_import_upwards_is_found():
     assert upward("nclib.monitor", "def f():\n    from nclib.plots import style") == ["nclib.plots"]
     assert upward("nclib.data.signs", "from nclib import attacks, device") == ["nclib.attacks"]
-    assert upward("nclib.course.lesson", "import nclib.plots.style, nclib.cache") == []
+    assert upward("nclib.course.claims", "import nclib.plots.style, nclib.cache") == []

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from notebook import CHECK, MARKER, ROOT, SOLUTION, lessons, read
+from notebook import CHECK, MARKER, ROOT, SOLUTION, lessons, read, unguessed
 
 from exercises import stub
 
@@ -34,10 +34,10 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "neural_collapse"
 c.ClearSolutions.code_stub = {"python": ""}  # the stubs stand in source/ already
 c.ClearSolutions.text_stub = "Your answer here."
-c.ExecutePreprocessor.timeout = 600  # seconds for one cell
+c.ExecutePreprocessor.timeout = 1800  # seconds for one cell
 '''
 GRADE = """### BEGIN HIDDEN TESTS
-from nclib.course.lesson import verdict as _verdict
+from nclib.course import verdict as _verdict
 
 _state, _why = _verdict("{name}", {answer})
 ### END HIDDEN TESTS
@@ -56,7 +56,7 @@ def assignment(path: Path) -> NotebookNode:
         if cell.cell_type == "code" and (SOLUTION.search(source) or CHECK.search(source)):
             cells += exercise(source, path.stem)
         elif cell.cell_type == "code":
-            cells.append(new_code_cell(re.sub(r"(?m)^# lesson\.solution\(.*\n?", "", source)))
+            cells.append(new_code_cell(unguessed(source)))
         else:
             cells.append(new_markdown_cell(BADGE.sub("", source)))
     cells += question(path.stem[:2])

@@ -123,7 +123,7 @@ def run(paths: list[Path], target: Path | None, dataset: str | None) -> int:
             fill(notebook, path.name)
             if dataset:
                 set_dataset(notebook, dataset)
-            execute(notebook, {"NCLIB_STRICT": "1"})
+            execute(notebook, {"NCLIB_STRICT": "1", "NCLIB_FRAMES": "1"})
             verdict = "ok"
         except RuntimeError as error:
             failed, verdict = failed + 1, f"FAILED\n{error}"

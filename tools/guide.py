@@ -70,7 +70,7 @@ def answered(text: str) -> str:
 
 def _run(block: str, names: dict[str, object]) -> str:
     """The block with the verdicts as comments; what it defines goes to ``names``."""
-    from nclib.course.lesson import verdict
+    from nclib.course import verdict
 
     kept = [line for line in block.splitlines() if not line.startswith("#")]
     source, verdicts = "\n".join(kept), {}

@@ -29,9 +29,9 @@ from importlib.util import find_spec
 if "google.colab" in sys.modules and find_spec("nclib") is None:
     %pip install -q --no-deps "git+https://github.com/{repo}@{tag}"
 
-from nclib.course import lesson
+from nclib.course import start
 
-lesson.start("{number}")"""
+start("{number}")"""
 
 
 def address(root: Path = ROOT) -> tuple[str, str]:
@@ -42,7 +42,7 @@ def address(root: Path = ROOT) -> tuple[str, str]:
 
 
 def bootstrap(number: str, root: Path = ROOT) -> str:
-    """The second cell of lesson ``number`` ("01")."""
+    """The bootstrap cell of lesson ``number`` ("01")."""
     repo, tag = address(root)
     return BOOTSTRAP.format(repo=repo, tag=tag, number=number)
 

@@ -7,7 +7,7 @@ import pytest
 from lab import errors, open_notebook, run_all, run_counts, serve
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-WIDGET = """from nclib.course.lesson import interact
+WIDGET = """from nclib.course import interact
 def draw(n):
     if n > 0:
         raise RuntimeError("too large")

@@ -9,20 +9,26 @@ It looks like this::
 
 The function gets what the student wrote and raises ``Wrong("what is wrong")``, or returns nothing.
 A student's function that returns nothing, or raises ``NotImplementedError``, was not attempted;
-``nclib.course.lesson`` sees to that, and to any exception the student's code raises.
+``nclib.course.check`` sees to that, and to any exception the student's code raises. Predictions
+stand beside the exercises: they are noted and compared, not checked.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from nclib.course import ranges
+from nclib.course.ranges import Range
+
 Check = Callable[[object], None]
 EXERCISES: dict[str, Exercise] = {}
+PREDICTIONS: dict[str, Prediction] = {}
 
 
 class Wrong(Exception):
@@ -43,14 +49,23 @@ class Exercise:
     reference: object
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What is asked, what the lesson's text says came out, and why each usual guess is wrong."""
+
+    name: str
+    question: str
+    reading: Range | str
+    usual: Mapping[Range | str, str]
+    unit: str
+
+
 def exercise(name: str, *, hints: Sequence[str], reference: object) -> Callable[[Check], Check]:
     """Declare the decorated function as the check of exercise ``name``, written "NN.word".
 
     Raises ``ValueError`` for a name of another shape and for fewer than two hints.
     """
-    lesson, _, word = name.partition(".")
-    if not (len(lesson) == 2 and lesson.isdigit() and word.isidentifier()):
-        raise ValueError(f"name: got {name!r}; allowed is a lesson and a word, like '01.simplex'")
+    _named(name)
     if isinstance(hints, str) or len(hints) < 2:
         raise ValueError(f"hints: got {hints!r}; allowed is a tuple of two or more, vague to plain")
 
@@ -61,19 +76,75 @@ def exercise(name: str, *, hints: Sequence[str], reference: object) -> Callable[
     return declare
 
 
+def prediction(
+    name: str,
+    question: str,
+    *,
+    usual: Mapping[object, str],
+    above: float | None = None,
+    below: float | None = None,
+    near: tuple[float, float] | None = None,
+    reading: str | None = None,
+    unit: str = "",
+) -> None:
+    """Declare prediction ``name``: its question, and what the lesson's text says came out.
+
+    That is a range of numbers (``above``, ``below``, ``near``, as of a claim), or a ``reading``: a
+    word, or what a sketch does ("rises", "falls", "flat", "peaks", "dips"). ``usual`` tells what
+    speaks against each usual wrong guess: a number (5% about it), ``(low, high)`` with None for an
+    open end, or a word. Raises ``ValueError`` for anything else.
+    """
+    _named(name)
+    if (reading is None) == (above is below is near is None):
+        raise ValueError(f"reading: got {reading!r}; allowed is a word, or a range instead of it")
+    if not usual or not all(isinstance(why, str) and why for why in usual.values()):
+        raise ValueError(f"usual: got {usual!r}; allowed is {{usual wrong guess: why not}}")
+    said = reading if reading is not None else ranges.allowed(above, below, near)
+    wrong = {_guess(key): why for key, why in usual.items()}
+    PREDICTIONS[name] = Prediction(name, question, said, wrong, unit)
+
+
+def _guess(key: object) -> Range | str:
+    """A guess as it is declared: a word, the range between two ends, or 5% about a number."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, tuple) and len(key) == 2:
+        return ranges.allowed(*key)
+    value = ranges.number("usual", key)
+    return ranges.allowed(near=(value, 0.05 * abs(value)))
+
+
 def find(name: str) -> Exercise:
     """The exercise ``name``. Raises ``ValueError`` with the names there are for any other."""
+    return _find(name, EXERCISES, "exercises")
+
+
+def prediction_of(name: str) -> Prediction:
+    """The prediction ``name``. Raises ``ValueError`` with the names there are for any other."""
+    return _find(name, PREDICTIONS, "predictions")
+
+
+def _find(name: str, known: dict, what: str):
+    if isinstance(name, str) and re.fullmatch(r"\d\.\w+", name):
+        raise ValueError(f"name: got {name!r}; write '0{name}'")
+    _named(name)
     module = f"{__name__}.lesson{name[:2]}"
-    if name not in EXERCISES:
+    if name not in known:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name != module:
                 raise
-    if name not in EXERCISES:
-        known = ", ".join(n for n in sorted(EXERCISES) if n[:2] == name[:2]) or "none"
-        raise ValueError(f"name: got {name!r}; the exercises of lesson {name[:2]} are: {known}")
-    return EXERCISES[name]
+    if name not in known:
+        there = ", ".join(n for n in sorted(known) if n[:2] == name[:2]) or "none"
+        raise ValueError(f"name: got {name!r}; the {what} of lesson {name[:2]} are: {there}")
+    return known[name]
+
+
+def _named(name: str) -> None:
+    lesson, _, word = name.partition(".") if isinstance(name, str) else ("", "", "")
+    if not (len(lesson) == 2 and lesson.isdigit() and word.isidentifier()):
+        raise ValueError(f"name: got {name!r}; allowed is a lesson and a word, like '01.simplex'")
 
 
 def number(

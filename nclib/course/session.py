@@ -1,0 +1,48 @@
+"""The lesson that is running: its start, its data set, and whether a test is running it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import torch
+
+import nclib
+from nclib import device
+
+DEFAULT = "signs"  # the data set whose numbers the lessons' texts are about
+
+
+class DoesNotHold(AssertionError):
+    """Raised where a test runs a lesson and something that the lesson says is not so."""
+
+
+def start(number: str) -> None:
+    """Print the versions and the device that lesson ``number`` ("01") will run on."""
+    if not (len(number) == 2 and number.isdigit()):
+        raise ValueError(f"number: got {number!r}; allowed is two digits, like '01'")
+    versions = f"nclib {nclib.__version__}, Python {platform.python_version()}"
+    print(f"lesson {number}: {versions}, torch {torch.__version__}, device {device.pick()}")
+
+
+def strict() -> bool:
+    """Whether a test is running the lesson: ``NCLIB_STRICT=1``; 0, false, no and off are off."""
+    said = os.environ.get("NCLIB_STRICT", "").strip().lower()
+    return said not in ("", "0", "false", "no", "off")
+
+
+def dataset() -> str | None:
+    """``DATASET`` of the lesson that called, however deep; None where none is set."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if "DATASET" in frame.f_globals:
+            return frame.f_globals["DATASET"]
+        frame = frame.f_back
+    return None
+
+
+def insist(holds: bool, message: str) -> None:
+    """Raise ``DoesNotHold`` where a test runs the lesson on its default data set."""
+    if not holds and strict() and dataset() in (None, DEFAULT):
+        raise DoesNotHold(message)
