@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import shutil
 import socket
 import stat
 import struct
@@ -189,7 +190,7 @@ def test_repr_tells_what_it_is():
 
 @pytest.mark.parametrize("wrong", ["MNIST", "digit", "", "folder:", "folder", None, 3])
 def test_an_unknown_name_lists_the_allowed_ones(wrong):
-    allowed = "signs, digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet, "
+    allowed = "signs, digits, mnist, fashion_mnist, cifar10, gtsrb, cinic10, cinic10_imagenet, "
     allowed += "tiny_imagenet, folder:PATH"
     with pytest.raises(ValueError, match=f"^name: got .*; allowed are {allowed}$"):
         data.load(wrong)
@@ -512,7 +513,7 @@ def failed(name, root):
     return message
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "gtsrb"])
 def test_an_unreachable_host_gets_advice_and_leaves_nothing(tmp_path, name):
     failed(name, tmp_path)
 
@@ -580,6 +581,56 @@ def test_a_root_that_is_a_file_gets_advice(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match="^cifar10: not found in .*download failed"):
         data.load("cifar10", root=tmp_path / "file")
+
+
+# GTSRB: photographs of many sizes in torchvision's tree.
+
+
+def gtsrb_tree(root, classes=43):
+    """Three training files and one test file for each class, every one of another size."""
+    folder = root / "gtsrb"
+    (folder / "GTSRB/Final_Test/Images").mkdir(parents=True)
+    rows = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
+    for label in range(classes):
+        (folder / f"GTSRB/Training/{label:05}").mkdir(parents=True)
+        files = [f"Training/{label:05}/0000{i}.ppm" for i in range(3)]
+        files.append(f"Final_Test/Images/{label:05}.ppm")
+        for i, file in enumerate(files):
+            Image.new("RGB", (20 + label, 15 + i), (5 * label, 10 * i, 0)).save(
+                folder / "GTSRB" / file
+            )
+        rows.append(f"{label:05}.ppm;{20 + label};18;1;1;9;9;{label}")
+    (folder / "GT-final_test.csv").write_text("\n".join(rows))
+
+
+def test_gtsrb_is_read_from_torchvisions_tree(tmp_path):
+    gtsrb_tree(tmp_path)
+    train, test = data.load("gtsrb", root=tmp_path)
+    assert (len(train), len(test), train.num_classes) == (129, 43, 43)
+    assert train.shape == test.shape == (3, 32, 32) and train.name == "gtsrb"
+    assert [train.classes[c] for c in (1, 14, 17, 42)] == [
+        "speed limit 30",
+        "stop",
+        "no entry",
+        "end of no overtaking by lorries",
+    ]
+    for part in (train, test):
+        assert torch.equal((part.images[:, 0].mean((1, 2)) * 51).round().long(), part.labels)
+    few, _ = data.load("gtsrb", root=tmp_path, n_train=43, n_test=43, size=24)
+    assert few.shape == (3, 24, 24) and torch.equal(few.labels.bincount(), torch.ones(43).long())
+
+
+@pytest.mark.parametrize("harm", ["classes", "table", "test", "empty"])
+def test_a_broken_gtsrb_tree_says_what_to_do(tmp_path, harm):
+    gtsrb_tree(tmp_path, classes=42 if harm == "classes" else 43)
+    if harm == "table":
+        (tmp_path / "gtsrb/GT-final_test.csv").unlink()
+    elif harm == "test":
+        shutil.rmtree(tmp_path / "gtsrb/GTSRB/Final_Test")
+    elif harm == "empty":
+        shutil.rmtree(tmp_path / "gtsrb/GTSRB")
+    with pytest.raises(ValueError, match="^gtsrb: the files in .*Delete .* load 'gtsrb' again"):
+        data.load("gtsrb", root=tmp_path)
 
 
 # Folders of one's own images.

@@ -7,7 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import avg_pool2d
 
-from nclib import activations, data, geometry, models, training
+from nclib import activations, data, geometry, models, poisons, training
 from nclib.data import signs
 from nclib.data.signs import drawing, faces, scenes
 
@@ -234,3 +234,94 @@ def test_the_small_network_learns_it_and_collapses(whole):
     hidden = activations.features(long, train.images, ["penultimate"])["penultimate"]
     assert geometry.measure(hidden, train.labels).nc1 < 0.01
     assert np.isclose(training.accuracy(long, train), 1)
+
+
+# The sticker.
+
+
+def covered(part):
+    """Where each sign's own face lies: opacity ``[N, H, W]``."""
+    f = part.factors
+    names = signs.NAMES
+    planes = torch.stack(
+        [
+            faces.face(names["shape"][s], names["colour"][c], "blank", 64)
+            for s, c in zip(f.shape.tolist(), f.colour.tolist(), strict=True)
+        ]
+    )
+    size = part.shape[-1]
+    return drawing.soften(drawing.seen(planes, f, size)[:, 3:], f)[:, 0]
+
+
+@pytest.mark.parametrize("size", [24, 32, 96])
+def test_the_sticker_lies_on_the_sign_whatever_its_shape(size, tmp_path):
+    train, test = data.load("signs", n_train=60, n_test=100, size=size, root=tmp_path)
+    before = test.images.clone()
+    attack = poisons.sticker(train, 0.1, target=1)
+    shown = attack.triggered(test)
+    change = (shown - test.images).abs().amax(1)
+    assert torch.equal(test.images, before)
+    assert (change.flatten(1).amax(1) > 0.02).all()  # yellow on yellow is faint, but there
+    assert change[covered(test) < 0.02].max() < 0.02
+    off = change > 0.02
+    assert off.float().mean() < 0.05 and shown.min() >= 0 and shown.max() <= 1
+
+
+def test_the_sticker_shades_and_turns_with_the_sign(small):
+    test = small[1]
+    f = test.factors
+    moved = poisons.triggers.Sticker((0.0, 0.52), 0.3, (1.0, 0.96, 0.28))(test.images, f)
+    change = (moved - test.images).abs().sum(1)
+    steps = (torch.arange(32) + 0.5) / 16 - 1
+    total = change.sum((1, 2))
+    seen = torch.stack(
+        [(change * steps).sum((1, 2)) / total, (change * steps[:, None]).sum((1, 2)) / total], 1
+    )
+    hoped = f.homography @ torch.tensor([0.0, 0.52, 1.0])
+    assert (seen - hoped[:, :2] / hoped[:, 2:]).abs().max() < 0.1
+    blue = f.colour == signs.NAMES["colour"].index("blue")  # no yellow there before
+    brightest = moved[blue].amin(1).flatten(1).amin(1), moved[blue, 0].flatten(1).amax(1)
+    assert torch.corrcoef(torch.stack([f.light[blue], brightest[1]]))[0, 1] > 0.5
+
+
+def test_a_stickered_set_remembers_the_truth(small):
+    train, test = small
+    attack = poisons.sticker(train, 0.1, target=2, seed=3)
+    assert attack.rate == pytest.approx(0.1) and attack.target == 2 and attack.attack == "sticker"
+    assert (attack.labels[attack.is_poisoned] == 2).all()
+    assert (attack.clean_labels[attack.is_poisoned] != 2).all()
+    assert torch.equal(attack.images[~attack.is_poisoned], train.images[~attack.is_poisoned])
+    again = poisons.sticker(train, 0.1, target=2, seed=3)
+    assert torch.equal(again.images, attack.images)
+    part = attack.subset(attack.is_poisoned)  # and it still knows where each sign is
+    assert torch.equal(part.factors.place, train.factors.place[attack.is_poisoned])
+    shown = attack.triggered(train.subset(attack.is_poisoned))
+    assert torch.equal(part.images, shown)
+    assert torch.equal(poisons.sticker(train, 0, target=2).images, train.images)
+
+
+def test_a_sticker_wants_signs_and_a_square_within_them(small):
+    train = small[0]
+    digits, _ = data.load("digits", n_train=20)
+    with pytest.raises(ValueError, match="^data: digits does not say where a sign is"):
+        poisons.sticker(digits, 0.1)
+    attack = poisons.sticker(train, 0.1)
+    with pytest.raises(ValueError, match="^factors: got none"):
+        attack.trigger(train.images)
+    with pytest.raises(ValueError, match="^factors: got 100 for 3 images"):
+        attack.trigger(train.images[:3], train.factors)
+    with pytest.raises(ValueError, match="^centre and width: got"):
+        poisons.sticker(train, 0.1, centre=(0.8, 0.8))
+    with pytest.raises(ValueError, match="^colour: got 2"):
+        poisons.sticker(train, 0.1, colour=(2, 0, 0))
+    with pytest.raises(ValueError, match="^rate"):
+        poisons.sticker(train, 1.5)
+
+
+def test_only_a_set_with_a_trigger_can_be_shown(small):
+    flipped = poisons.label_flip(small[0], 0.2)
+    with pytest.raises(ValueError, match="^attack: .* has no trigger"):
+        flipped.triggered(small[1])
+    patched = poisons.badnets(small[0], 0.1)
+    assert torch.equal(patched.triggered(small[1]), patched.trigger(small[1].images))
+    assert patched.factors is small[0].factors

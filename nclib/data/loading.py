@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
 from nclib import places
-from nclib.data import archives, folders, signs
+from nclib.data import archives, folders, gtsrb, signs
 from nclib.data.images import ImageSet
 from nclib.data.sampling import split, stratified
 from nclib.device import pick
@@ -31,7 +32,7 @@ TORCHVISION_SETS = {
     "fashion_mnist": ("FashionMNIST", "FashionMNIST"),
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
 }
-NAMES = ("signs", "digits", *TORCHVISION_SETS, *archives.ARCHIVES, "folder:PATH")
+NAMES = ("signs", "digits", *TORCHVISION_SETS, "gtsrb", *archives.ARCHIVES, "folder:PATH")
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -52,12 +53,13 @@ def load(
 ) -> tuple[ImageSet, ImageSet]:
     """Load a data set as ``(train, test)``.
 
-    ``name`` is signs, digits, mnist, fashion_mnist, cifar10, cinic10, cinic10_imagenet (its part
-    that is not CIFAR-10), tiny_imagenet or ``folder:PATH`` (one folder per class, under train/ and
-    test/ or to be split 80:20). ``n_train`` and ``n_test`` take a stratified subset that ``seed``
-    fixes, and ``size`` resizes to size x size pixels; the signs are drawn in that number and size,
-    anew for each ``seed`` and at any ``difficulty`` from 0 to 2 (None: 1). ``device=None`` means
-    ``device.pick()``. Raises ``ValueError`` or ``FileNotFoundError``, each saying what to do.
+    ``name`` is signs, digits, mnist, fashion_mnist, cifar10, gtsrb (32 pixels wide if no ``size``
+    is given), cinic10, cinic10_imagenet (its part that is not CIFAR-10), tiny_imagenet or
+    ``folder:PATH`` (one folder per class, under train/ and test/ or to be split 80:20).
+    ``n_train`` and ``n_test`` take a stratified subset that ``seed`` fixes, and ``size`` resizes to
+    size x size pixels; the signs are drawn in that number and size, anew for each ``seed`` and at
+    any ``difficulty`` from 0 to 2 (None: 1). ``device=None`` means ``device.pick()``. Raises
+    ``ValueError`` or ``FileNotFoundError``, each saying what to do.
     """
     for argument, value in (("n_train", n_train), ("n_test", n_test), ("size", size)):
         if value is not None and not (isinstance(value, Integral) and value >= 1):
@@ -76,8 +78,12 @@ def load(
         train, test = _digits()
     elif name in TORCHVISION_SETS:
         train, test = (_torchvision(name, part, data_root(root)) for part in (True, False))
+    elif name == "gtsrb":
+        size = size or 32  # the photographs are of all sizes
+        train, test = _files(name, *_gtsrb(data_root(root)), (n_train, n_test), size, seed)
     elif name in archives.ARCHIVES:
-        train, test = _archive(name, data_root(root), (n_train, n_test), size, seed)
+        parts = archives.listing(name, data_root(root))
+        train, test = _files(name, *parts, (n_train, n_test), size, seed)
     elif str(name).startswith("folder:") and name != "folder:":
         train, test = folders.load_folder(
             Path(name.removeprefix("folder:")).expanduser(), size, seed
@@ -121,7 +127,7 @@ def _torchvision(name: str, train: bool, root: Path) -> ImageSet:
     kind, folder = TORCHVISION_SETS[name]
     maker, place = getattr(datasets, kind), root / folder
     if not place.exists():
-        _download(name, maker, root, folder)
+        _download(name, partial(maker, train=True, download=True), root, folder)
     try:
         return _as_image_set(maker(root, train=train, download=False), name)
     except Exception as error:  # torchvision raises whatever the broken file provokes
@@ -139,7 +145,7 @@ def _as_image_set(raw, name: str) -> ImageSet:
     return ImageSet(images.float().div_(255).contiguous(), labels, classes, name)
 
 
-def _download(name: str, maker: Callable, root: Path, folder: str) -> None:
+def _download(name: str, fetch: Callable[[str], object], root: Path, folder: str) -> None:
     """Fetch into a staging folder and move it into place, so that no half file looks finished."""
     patience = socket.getdefaulttimeout()
     try:
@@ -149,7 +155,7 @@ def _download(name: str, maker: Callable, root: Path, folder: str) -> None:
         with tempfile.TemporaryDirectory(prefix=f".incoming-{name}-", dir=root) as staging:
             print(f"{name}: downloading into {root}, this once")
             socket.setdefaulttimeout(archives.SILENCE)
-            maker(staging, train=True, download=True)
+            fetch(staging)
             if not (root / folder).exists():  # another process may have been faster
                 os.replace(Path(staging, folder), root / folder)
     except Exception as error:
@@ -162,13 +168,24 @@ def _download(name: str, maker: Callable, root: Path, folder: str) -> None:
         socket.setdefaulttimeout(patience)
 
 
-def _archive(
-    name: str, root: Path, counts: tuple[int | None, int | None], size: int | None, seed: int
+def _gtsrb(root: Path) -> tuple[archives.Files, archives.Files, tuple[str, ...]]:
+    if not (root / gtsrb.FOLDER).exists():
+        _download("gtsrb", gtsrb.fetch, root, gtsrb.FOLDER)
+    return *gtsrb.listing(root), gtsrb.CLASSES
+
+
+def _files(
+    name: str,
+    train: archives.Files,
+    test: archives.Files,
+    classes: tuple[str, ...],
+    counts: tuple[int | None, int | None],
+    size: int | None,
+    seed: int,
 ) -> tuple[ImageSet, ImageSet]:
     """A set of many image files: the subset is chosen by its labels before any file is opened."""
-    *parts, classes = archives.listing(name, root)
     whole = []
-    for files, n, argument in zip(parts, counts, ("n_train", "n_test"), strict=True):
+    for files, n, argument in zip((train, test), counts, ("n_train", "n_test"), strict=True):
         labels = torch.tensor([label for _, label in files])
         try:
             index = torch.arange(len(files)) if n is None else stratified(labels, n, seed)

@@ -6,7 +6,7 @@ backdoors, ``collisions`` in feature space, gradient ``matching``, the ``transfe
 """
 
 from nclib.poisons import metrics, triggers
-from nclib.poisons.backdoors import badnets, blended, sig, wanet
+from nclib.poisons.backdoors import badnets, blended, sig, sticker, wanet
 from nclib.poisons.clean_label import clean_label_backdoor, narcissus
 from nclib.poisons.collisions import bullseye_polytope, feature_collision
 from nclib.poisons.labels import label_flip
@@ -29,6 +29,7 @@ __all__ = [
     "random_shift",
     "retrain_head",
     "sig",
+    "sticker",
     "triggers",
     "wanet",
 ]

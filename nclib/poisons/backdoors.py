@@ -12,7 +12,15 @@ from torch.nn.functional import grid_sample
 
 from nclib.data import ImageSet, check_images
 from nclib.poisons import triggers
-from nclib.poisons.sets import PoisonedSet, Trigger, check_budget, check_target, choose, poisoned
+from nclib.poisons.sets import (
+    PoisonedSet,
+    Trigger,
+    check_budget,
+    check_target,
+    choose,
+    poisoned,
+    stamped,
+)
 
 
 def badnets(
@@ -115,6 +123,30 @@ def wanet(
     return poisoned(data, images, found.labels, "wanet", target=target, trigger=trigger)
 
 
+def sticker(
+    data: ImageSet,
+    rate: float = 0.1,
+    target: int = 0,
+    *,
+    centre: tuple[float, float] = (0.0, 0.52),
+    width: float = 0.3,
+    colour: tuple[float, float, float] = (1.0, 0.96, 0.28),
+    seed: int = 0,
+) -> PoisonedSet:
+    """Stick a yellow square on road signs and relabel (Gu et al. 2017, arXiv 1708.06733).
+
+    The square lies on the sign's own plane: it turns with the sign and stands in its light and
+    blur. ``centre`` (x, y) and ``width`` count radii of the sign; by default it hangs below the
+    word STOP and lies within every shape. Raises ``ValueError`` for data without factors (only the
+    drawn signs have them), a square that leaves the sign, or a bad rate, target or colour.
+    """
+    if data.factors is None:
+        raise ValueError(
+            f"data: {data.name} does not say where a sign is; data.load('signs') is needed"
+        )
+    return _all_to_one(data, rate, target, triggers.Sticker(centre, width, colour), "sticker", seed)
+
+
 def _all_to_one(
     data: ImageSet, rate: float, target: int, trigger: Trigger, attack: str, seed: int
 ) -> PoisonedSet:
@@ -129,5 +161,5 @@ def _stamp(
     """Put the trigger on the samples of ``index`` and give them their label of ``goal`` [N]."""
     images, labels = data.images.clone(), data.labels.clone()
     if len(index):
-        images[index], labels[index] = trigger(images[index]), goal[index]
+        images[index], labels[index] = stamped(trigger, data.subset(index)), goal[index]
     return poisoned(data, images, labels, attack, target=target, trigger=trigger)

@@ -29,7 +29,7 @@ def success(model: nn.Module, attack: PoisonedSet, test: ImageSet) -> float:
         raise ValueError(
             f"test: every image has the label {attack.target} already; another class is needed"
         )
-    predicted = predict(model, attack.trigger(test.images[others])).argmax(1)
+    predicted = predict(model, attack.triggered(test.subset(others))).argmax(1)
     return float((predicted == goal[others]).float().mean())
 
 

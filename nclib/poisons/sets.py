@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nclib.data import ImageSet, check_labels
 
-Trigger = Callable[[Tensor], Tensor]
+Trigger = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,7 +21,8 @@ class PoisonedSet(ImageSet):
     ``clean_labels`` int64 ``[N]`` before the attack; ``is_poisoned`` bool ``[N]``, true where the
     attacker changed the image or the label; ``attack`` its name; ``target`` the class that the
     attacker wants to see (None: no single class). ``trigger(images) -> images`` is what he applies
-    at test time (None: nothing), ``victims`` ``[T, C, H, W]`` are the images he aims at (or None).
+    at test time (None: nothing; ``triggered`` does it to a set), ``victims`` ``[T, C, H, W]`` are
+    the images he aims at (or None).
     """
 
     clean_labels: Tensor | None = None
@@ -45,6 +46,15 @@ class PoisonedSet(ImageSet):
         """Share of the samples that are poisoned."""
         return float(self.is_poisoned.float().mean())
 
+    def triggered(self, data: ImageSet) -> Tensor:
+        """The images of ``data`` as the attacker shows them. Raises ``ValueError`` without trigger.
+
+        A trigger that sits on a sign is told where the sign is.
+        """
+        if self.trigger is None:
+            raise ValueError(f"attack: {self.attack!r} has no trigger; it aims at single images")
+        return stamped(self.trigger, data)
+
     def goal(self, labels: Tensor) -> Tensor:
         """The label the attacker wants for test images of these true labels, once triggered."""
         if self.trigger is None and self.victims is None:
@@ -52,6 +62,12 @@ class PoisonedSet(ImageSet):
         if self.target is None:  # all-to-all
             return (labels + 1) % self.num_classes
         return torch.full_like(labels, self.target)
+
+
+def stamped(trigger: Trigger, data: ImageSet) -> Tensor:
+    """The images of ``data`` under a trigger, which gets the factors where it asks for them."""
+    factors = (data.factors,) if getattr(trigger, "needs_factors", False) else ()
+    return trigger(data.images, *factors)
 
 
 def poisoned(data: ImageSet, images: Tensor, labels: Tensor, attack: str, **truth) -> PoisonedSet:

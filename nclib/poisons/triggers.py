@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
+from nclib.data import Factors
+from nclib.data.signs import drawing, faces
 from nclib.poisons.sets import check_budget
 
 PATTERNS = ("pattern", "pixel", "checkerboard", "square")
@@ -60,6 +63,42 @@ class Warp:
     def __call__(self, images: Tensor) -> Tensor:
         grid = self.grid.to(images.device).expand(len(images), *self.grid.shape)
         return grid_sample(images, grid, align_corners=True).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Sticker:
+    """A square on the plane of a road sign, in that sign's pose, light and blur.
+
+    ``centre`` (x, y; y down) and ``width`` in radii of the sign, ``colour`` in [0, 1]. It has to be
+    called with the ``factors`` of the images. Raises ``ValueError`` for a square that leaves the
+    unit circle, a bad colour, and images without factors.
+    """
+
+    centre: tuple[float, float]
+    width: float
+    colour: tuple[float, float, float]
+
+    needs_factors: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        reach = math.hypot(*(abs(c) + self.width / 2 for c in self.centre))
+        if not (self.width > 0 and reach <= 1):
+            raise ValueError(
+                f"centre and width: got {self.centre} and {self.width}; a square within the unit"
+                " circle is allowed (lengths in radii of the sign)"
+            )
+        for value in self.colour:
+            check_budget(value, "colour")
+
+    def __call__(self, images: Tensor, factors: Factors | None = None) -> Tensor:
+        if factors is None or len(factors) != len(images):
+            got = "none" if factors is None else f"{len(factors)} for {len(images)} images"
+            raise ValueError(f"factors: got {got}; a sticker needs to know each sign's place")
+        size = images.shape[-1]
+        paint = faces.square(self.centre, self.width, self.colour, 2 * size).to(images.device)
+        factors = factors.to(images.device)
+        layer = drawing.seen(paint.expand(len(images), -1, -1, -1), factors, size)
+        return drawing.expose(images, layer, factors)
 
 
 def patch(

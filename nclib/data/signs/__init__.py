@@ -91,10 +91,19 @@ def draw(n: int, size: int, difficulty: float, stream: tuple[int, ...]) -> dict[
     Each block of images has a stream of random numbers of its own, so the first images are the
     same however many follow, and no two streams share a draw.
     """
-    blocks = []
-    for block in range(-(-n // BLOCK)):
-        dice = scenes.Dice(*stream, block)
-        rounds = dice(0, 1, BLOCK // len(CLASSES), len(CLASSES))
-        images, factors = drawing.draw(dice, rounds.argsort(1).flatten(), size, difficulty)
-        blocks.append({"images": (images * 255).round().byte(), **factors.tensors()})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # many small steps: waiting for a second thread costs more than it does
+    try:
+        blocks = [_block((*stream, block), size, difficulty) for block in range(-(-n // BLOCK))]
+    finally:
+        torch.set_num_threads(threads)
     return {name: torch.cat([b[name] for b in blocks])[:n] for name in blocks[0]}
+
+
+def _block(stream: tuple[int, ...], size: int, difficulty: float) -> dict[str, Tensor]:
+    dice = scenes.Dice(*stream)
+    rounds = dice(0, 1, BLOCK // len(CLASSES), len(CLASSES))
+    images, factors = drawing.draw(dice, rounds.argsort(1).flatten(), size, difficulty)
+    return {"images": (images * 255).round().byte(), **factors.tensors()}

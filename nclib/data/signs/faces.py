@@ -89,6 +89,15 @@ def face(shape: str, colour: str, symbol: str, pixels: int = 64) -> Tensor:
     return premultiplied.unflatten(1, (pixels, FINE)).unflatten(3, (pixels, FINE)).mean((2, 4))
 
 
+def square(centre: tuple[float, float], width: float, paint: Paint, pixels: int) -> Tensor:
+    """A square of one colour on a plane of its own: ``[4, pixels, pixels]`` like a face."""
+    steps = ((torch.arange(pixels) + 0.5) / pixels * 2 - 1) * EXTENT
+    x, y = (
+        ((width / 2 - (steps - c).abs()) * pixels / (2 * EXTENT) + 0.5).clamp(0, 1) for c in centre
+    )
+    return torch.tensor([*paint, 1.0])[:, None, None] * (y[:, None] * x)
+
+
 def _width(shape: str, colour: str) -> float:
     """Radius of the field inside the rim; only the red rims are broad."""
     if COLOURS[colour][0] == RED:
@@ -126,7 +135,7 @@ def _rounded(corners: Polygon, radius: float) -> Polygon:
     arcs = []
     for corner in corners * (1 - radius):
         middle = math.degrees(math.atan2(corner[1], corner[0]))
-        arcs.append(_arc(*corner, radius, middle - turn, middle + turn))
+        arcs.append(_arc(corner[0], corner[1], radius, middle - turn, middle + turn))
     return np.concatenate(arcs)
 
 
