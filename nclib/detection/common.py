@@ -62,6 +62,21 @@ def whitener(deviation: Tensor, shrink: float | None = None) -> Tensor:
     return vectors / values.clamp_min(floor).sqrt()
 
 
+def main_axes(deviation: Tensor, count: int) -> Tensor:
+    """The first ``count`` principal axes of centred rows ``[N, D]``, unit columns ``[D, count]``.
+
+    Zeros where the rank ends. From the smaller of the two Gram matrices: a fraction of an SVD.
+    """
+    wide = len(deviation) < deviation.shape[1]
+    gram = deviation @ deviation.T if wide else deviation.T @ deviation
+    axes = torch.linalg.eigh(gram).eigenvectors[:, -count:].flip(1)
+    if not wide:
+        return axes
+    axes = deviation.T @ axes
+    lengths = axes.norm(dim=0)
+    return torch.where(lengths > 1e-7 * lengths[0], axes / lengths, 0.0)
+
+
 def robust_z(values: Tensor) -> Tensor:
     """(x - median) / (1.4826 MAD) of a vector; about standard normal for normal data."""
     centre = values.median()
@@ -69,6 +84,6 @@ def robust_z(values: Tensor) -> Tensor:
     return (values - centre) / spread.clamp_min(1e-12 + 1e-12 * centre.abs())
 
 
-def per_class(labels: Tensor, count: int):
+def per_class(labels: Tensor, count: int) -> tuple[Tensor, ...]:
     """The positions of each class, one index tensor after another."""
     return labels.argsort(stable=True).split(labels.bincount(minlength=count).tolist())

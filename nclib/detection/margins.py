@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from nclib.detection.common import class_means, prepare, whitener
+from nclib.detection.neighbours import nearest
 
 
 def whitened_margin(features: Tensor, labels: Tensor, *, shrink: float | None = None) -> Tensor:
@@ -58,16 +59,10 @@ def deep_knn(features: Tensor, labels: Tensor, *, k: int | None = None) -> Tenso
     """
     hidden, labels, count = prepare(features, labels)
     k = min(50, int(labels.bincount().min())) if k is None else k
-    if not 1 <= k < len(hidden):
-        raise ValueError(f"k: got {k}; 1..{len(hidden) - 1} is allowed")
-    votes = []
-    for start in range(0, len(hidden), 1024):
-        rows = torch.arange(start, min(start + 1024, len(hidden)))
-        distance = torch.cdist(hidden[rows], hidden)
-        distance[torch.arange(len(rows)), rows] = torch.inf
-        near = labels[distance.topk(k, largest=False).indices]
-        votes.append(torch.zeros(len(rows), count).scatter_add_(1, near, torch.ones(near.shape)))
-    return _own_minus_other(-torch.cat(votes).double() / k, labels)
+    near = labels[nearest(hidden, k)]
+    votes = hidden.new_zeros(len(hidden), count)
+    votes.scatter_add_(1, near, hidden.new_ones(near.shape))
+    return _own_minus_other(-votes / k, labels)
 
 
 def confident_learning(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nclib import geometry
-from nclib.detection.common import class_means, per_class, prepare, robust_z, whitener
+from nclib.detection.common import class_means, main_axes, per_class, prepare, robust_z, whitener
 
 
 def nc1_residual(features: Tensor, labels: Tensor, *, robust: bool = False) -> Tensor:
@@ -62,11 +62,7 @@ def spectral(features: Tensor, labels: Tensor, *, centred: bool = True) -> Tenso
     for index in per_class(labels, count):
         rows = hidden[index]
         deviation = rows - rows.mean(0)
-        gram = deviation.T @ deviation if len(rows) >= rows.shape[1] else deviation @ deviation.T
-        top = torch.linalg.eigh(gram).eigenvectors[:, -1]
-        axis = top if len(rows) >= rows.shape[1] else deviation.T @ top
-        axis = axis / axis.norm().clamp_min(1e-300)
-        score[index] = ((deviation if centred else rows) @ axis).square()
+        score[index] = ((deviation if centred else rows) @ main_axes(deviation, 1)).square()[:, 0]
     return score
 
 
@@ -85,42 +81,55 @@ def activation_clustering(
     score = hidden.new_zeros(len(hidden))
     for index in per_class(labels, count):
         deviation = hidden[index] - hidden[index].mean(0)
-        left, scale, _ = torch.linalg.svd(deviation, full_matrices=False)
-        small = two_means((left * scale)[:, :components])
+        small = two_means(deviation @ main_axes(deviation, components))
         size = float(small.double().mean())
         if 0 < size < share:
             score[index[small]] = 1 - size
     return score
 
 
-def two_means(rows: Tensor, steps: int = 50) -> Tensor:
+def two_means(rows: Tensor, steps: int = 50, sample: int = 4096) -> Tensor:
     """2-means of ``rows`` ``[n, d]`` whose axes are sorted by variance: the smaller's mask ``[n]``.
 
     Lloyd's steps from several splits: each axis at its mean and at its tails; the tightest wins.
+    Beyond ``sample`` rows the starts compete on an even sample, and the winner goes on with all.
     """
-    best, inertia = torch.zeros(len(rows), dtype=torch.bool), torch.inf
-    axes = rows[:, :4].T
-    sides = [a > a.mean() + s * a.std(correction=0) for a in axes for s in (0.0, 1.5, -1.5)]
-    member = torch.stack(sides).double()  # [starts, n]
-    member = member[(member.sum(1) > 0) & (member.sum(1) < len(rows))]
-    squares = rows.square().sum(1)
-    for _ in range(steps if len(member) else 0):
-        size = member.sum(1, keepdim=True)
-        one, two = member @ rows / size, (1 - member) @ rows / (len(rows) - size)
-        near = (one - two) @ rows.T > ((one.square() - two.square()).sum(1) / 2)[:, None]
+    part = rows[:: -(-len(rows) // sample)]
+    sides = [a > a.mean() + s * a.std(correction=0) for a in part[:, :4].T for s in (0, 1.5, -1.5)]
+    member = torch.stack(sides)  # [starts, n]
+    member = member[member.any(1) & ~member.all(1)]
+    if not len(member):
+        return torch.zeros(len(rows), dtype=torch.bool)
+    member, one, two = _lloyd(part, member, steps)
+    size = member.sum(1)
+    # the sum of squares less this is the inertia
+    held = size * one.square().sum(1) + (len(part) - size) * two.square().sum(1)
+    best = int((held >= held.max() - 1e-9).nonzero()[0])
+    mask = member[best]
+    if len(part) < len(rows):
+        start = _nearer(rows, one[best : best + 1], two[best : best + 1])
+        mask = _lloyd(rows, start, steps)[0][0]
+    return mask if 2 * int(mask.sum()) <= len(rows) else ~mask
+
+
+def _lloyd(rows: Tensor, member: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lloyd's steps from each split ``[starts, n]``: the last splits and both their means."""
+    for step in range(steps + 1):
+        weight = member.to(rows.dtype)
+        size = weight.sum(1, keepdim=True)
+        one, two = weight @ rows / size, (1 - weight) @ rows / (len(rows) - size)
+        near = _nearer(rows, one, two)
         alive = near.any(1) & ~near.all(1)
-        near = torch.where(alive[:, None], near, member.bool())
-        if (near == member.bool()).all():
+        near = torch.where(alive[:, None], near, member)
+        if step == steps or torch.equal(near, member):
             break
-        member = near.double()
-    for mask, a, b in zip(member.bool(), one, two, strict=True) if len(member) else ():
-        size = int(mask.sum())
-        cost = float(
-            squares.sum() - size * a.square().sum() - (len(rows) - size) * b.square().sum()
-        )
-        if cost < inertia - 1e-9:
-            best, inertia = mask if 2 * size <= len(rows) else ~mask, cost
-    return best
+        member = near
+    return member, one, two
+
+
+def _nearer(rows: Tensor, one: Tensor, two: Tensor) -> Tensor:
+    """Which rows lie nearer to ``one`` than to ``two``, both ``[starts, d]``: ``[starts, n]``."""
+    return (one - two) @ rows.T > ((one.square() - two.square()).sum(1) / 2)[:, None]
 
 
 def scan(features: Tensor, labels: Tensor, *, steps: int = 10) -> Tensor:
@@ -149,8 +158,7 @@ def _scan(hidden: Tensor, labels: Tensor, count: int, steps: int) -> tuple[Tenso
     ratio, tilt = hidden.new_zeros(count), hidden.new_zeros(len(hidden))
     for c, index in enumerate(per_class(labels, count)):
         rows = white[index]
-        axis = torch.linalg.svd(rows, full_matrices=False).Vh
-        small = two_means(rows @ axis.T, steps)
+        small = two_means(rows @ main_axes(rows, len(rows)), steps)
         size = int(small.sum())
         if size == 0:
             continue

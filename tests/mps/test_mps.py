@@ -139,6 +139,7 @@ DEVICE_CODE = {
     "smoothing": lambda m, t: smoothing.Smooth(m, 10, 0.25).predict(t.images, n=50),
     "robust distance": lambda m, t: detection.robust_distance(t.images.flatten(1), t.labels),
     "whitened margin": lambda m, t: detection.whitened_margin(t.images.flatten(1), t.labels),
+    "deep knn": lambda m, t: detection.deep_knn(t.images.flatten(1), t.labels),
     "spectral": lambda m, t: detection.spectral(t.images.flatten(1), t.labels),
     "consensus": lambda m, t: correction.consensus(t, early=1, epochs=1).bad,
     "core of": lambda m, t: correction.core_of(t.images.mean((1, 2, 3)), t.labels),
