@@ -8,6 +8,7 @@ package works on any ``nn.Module``; nothing requires these classes.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from nclib.data import ImageSet
 
 class Normalise(nn.Module):
     """Shift and scale the images: ``(x - mean) / std`` with one number for each per channel."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
@@ -107,7 +111,7 @@ def resnet18_3x3(channels: int, num_classes: int, normalise: nn.Module | None = 
     return net
 
 
-def build(arch: str, data: ImageSet, *, seed: int = 0, **options) -> nn.Module:
+def build(arch: str, data: ImageSet, *, seed: int = 0, **options: Any) -> nn.Module:
     """A fresh "cnn", "mlp", "resnet18" or "fast" for ``data``, on its device, from ``seed``.
 
     "fast" is ``nclib.fast.FastNet``. The channel means and deviations of ``data`` go into the

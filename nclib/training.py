@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -167,7 +167,7 @@ def _check(
 
 
 def _sgd(lr: float, momentum: float, weight_decay: float) -> Callable[..., torch.optim.Optimizer]:
-    def make(parameters):
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         options = {"momentum": momentum, "nesterov": momentum > 0, "weight_decay": weight_decay}
         return torch.optim.SGD(parameters, lr, **options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,21 @@ class _StraightThrough(torch.autograd.Function):
     """Forward ``value``; backward as if it were ``stand_in``."""
 
     @staticmethod
-    def forward(ctx, stand_in: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, stand_in: Tensor, value: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
 class _BPDA(nn.Module):
-    def __init__(self, model, defence, stand_in) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        defence: Callable[[Tensor], Tensor],
+        stand_in: Callable[[Tensor], Tensor] | None,
+    ) -> None:
         super().__init__()
         self.model, self.defence, self.stand_in = model, defence, stand_in
 
@@ -94,7 +100,7 @@ def transfer(
     *,
     surrogate: nn.Module | Sequence[nn.Module],
     attack: Attack = pgd,
-    **options,
+    **options: Any,
 ) -> Tensor:
     """Black box: images made by ``attack`` on the ``surrogate``; ``model`` is never asked.
 
@@ -107,7 +113,7 @@ def transfer(
     return attack(surrogate, images, labels, eps, **options)
 
 
-def _several(surrogate: object) -> list[nn.Module]:
+def _several(surrogate: Any) -> list[nn.Module]:
     models = list(surrogate) if isinstance(surrogate, Iterable) else [surrogate]
     if not models or not all(isinstance(model, nn.Module) for model in models):
         kinds = ", ".join(type(model).__name__ for model in models) or "nothing"

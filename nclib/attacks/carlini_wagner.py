@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nclib.attacks.common import (
+    Model,
     check_counts,
     check_positive,
     margins,
@@ -52,13 +53,13 @@ def cw_l2(
     check_positive(lr=lr, c=c)
     if not (isinstance(kappa, int | float) and 0 <= kappa < math.inf):
         raise ValueError(f"kappa: got {kappa!r}; a number of 0 or more is allowed")
-    with prepared(model, images, labels, targets) as (model, images, goal, sign):
+    with prepared(model, images, labels, targets) as (net, images, goal, sign):
         result = images.clone()
-        done = _reached(sign * margins(model, images, goal, batch_size), kappa)
+        done = _reached(sign * margins(net, images, goal, batch_size), kappa)
         chunks = (~done).nonzero().squeeze(1).split(batch_size) if not done.all() else ()
         bar = tqdm(total=len(chunks) * search_steps, desc="C&W", disable=not progress)
         for chunk in chunks:
-            search = _Search(model, images[chunk], goal[chunk], sign, kappa, lr, c)
+            search = _Search(net, images[chunk], goal[chunk], sign, kappa, lr, c)
             for _ in range(search_steps):
                 search.descend(steps, abort_early)
                 search.next_c()
@@ -76,7 +77,16 @@ def _reached(score: Tensor, kappa: float, scale: Tensor | float = 0.0) -> Tensor
 class _Search:
     """The search over c for one batch, every sample at its own c."""
 
-    def __init__(self, model, images, goal, sign, kappa, lr, c) -> None:
+    def __init__(
+        self,
+        model: Model,
+        images: Tensor,
+        goal: Tensor,
+        sign: float,
+        kappa: float,
+        lr: float,
+        c: float,
+    ) -> None:
         self.model, self.images, self.goal, self.sign = model, images, goal, sign
         self.kappa, self.lr = kappa, lr
         self.c = torch.full((len(images),), c, device=images.device)
@@ -124,8 +134,8 @@ class _Search:
             if abort_early and step and step % every == 0:
                 falls = loss <= (1 - torch.where(found, STALL, STUCK)) * before
                 self.keep(rows, best, distance, found)
-                live = (rows, x0, goal, c, best, distance, found, w, origin, first, second, loss)
-                live = (value[falls] for value in live)
+                state = (rows, x0, goal, c, best, distance, found, w, origin, first, second, loss)
+                live = (value[falls] for value in state)
                 rows, x0, goal, c, best, distance, found, w, origin, first, second, before = live
                 if not len(rows):
                     return

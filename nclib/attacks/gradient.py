@@ -39,8 +39,8 @@ def fgsm(
     with ``targets`` ``[N]`` the step goes towards them. Returns images like ``images``. Raises
     ``ValueError`` for arguments that do not fit. Goodfellow et al. 2015 (arXiv 1412.6572).
     """
-    options = {"targets": targets, "random_start": False, "batch_size": batch_size}
-    return pgd(model, images, labels, eps, alpha=eps or None, steps=1, **options)
+    walk = _Walk(eps, eps or None, 1, "Linf", False, cross_entropy, False, source(None, 0))
+    return _attack(walk, model, images, labels, 1, targets, batch_size)
 
 
 def pgd(
@@ -111,20 +111,20 @@ def _attack(
     check_counts(restarts=restarts, batch_size=batch_size)
     if restarts > 1 and not walk.random_start:
         raise ValueError("restarts: without random_start each restart is the same; 1 is allowed")
-    with prepared(model, images, labels, targets) as (model, images, goal, sign):
+    with prepared(model, images, labels, targets) as (net, images, goal, sign):
         if walk.eps == 0:
             return images.clone()
-        best = batched(lambda x, y: walk(model, x, y, sign), batch_size, images, goal)
+        best = batched(lambda x, y: walk(net, x, y, sign), batch_size, images, goal)
         if restarts == 1:
             return best
-        score = sign * margins(model, best, goal, batch_size)
+        score = sign * margins(net, best, goal, batch_size)
         for _ in range(restarts - 1):
             todo = (score <= 0).nonzero().squeeze(1)
             if not len(todo):
                 break
             x, y = images[todo], goal[todo]
-            new = batched(lambda x, y: walk(model, x, y, sign), batch_size, x, y)
-            new_score = sign * margins(model, new, y, batch_size)
+            new = batched(lambda x, y: walk(net, x, y, sign), batch_size, x, y)
+            new_score = sign * margins(net, new, y, batch_size)
             better = new_score > score[todo]
             best[todo[better]], score[todo[better]] = new[better], new_score[better]
     return best
@@ -135,7 +135,7 @@ class _Walk:
     """One run from the start to the last step, for one batch."""
 
     eps: float
-    alpha: float | None
+    alpha: float | None  # None: 2.5 eps / steps
     steps: int
     norm: str
     random_start: bool
@@ -146,19 +146,18 @@ class _Walk:
     def __post_init__(self) -> None:
         check_eps(self.eps, self.norm)
         check_counts(steps=self.steps)
-        if self.alpha is None:
-            self.alpha = 2.5 * self.eps / self.steps
-        else:
+        if self.alpha is not None:
             check_positive(alpha=self.alpha)
 
     def __call__(self, model: Model, images: Tensor, goal: Tensor, sign: float) -> Tensor:
         x = self.start(images) if self.random_start else images
+        step = 2.5 * self.eps / self.steps if self.alpha is None else self.alpha
         best, best_score = x, torch.full_like(goal, -torch.inf, dtype=x.dtype)
         for _ in range(self.steps):
             gradient, logits = input_gradient(model, x, goal, self.loss)
             if self.keep_best:
                 best, best_score = _better(best, best_score, x, sign * margin(logits, goal))
-            x = self.project(x + sign * self.alpha * self.direction(gradient), images)
+            x = self.project(x + sign * step * self.direction(gradient), images)
         if not self.keep_best:
             return x
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -108,8 +109,8 @@ def masking_report(
         return _holds(model, attacked, labels, batch_size)
 
     zero = _zero_gradients(model, images, labels, batch_size)
-    shared = {"batch_size": batch_size}
-    walk = {"steps": steps, "generator": draw, **shared}
+    shared: dict[str, Any] = {"batch_size": batch_size}
+    walk: dict[str, Any] = {"steps": steps, "generator": draw, **shared}
     jobs = {
         "one": lambda: fgsm(model, images, labels, eps, **shared),
         "many": lambda: pgd(model, images, labels, eps, **walk),
@@ -146,11 +147,13 @@ def _mean(flags: Tensor) -> float:
 
 def _holds(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
     """Which images the model still labels right: bool ``[N]``."""
-    with prepared(model, images, labels) as (model, images, labels, _):
-        return margins(model, images, labels, batch_size) <= 0
+    with prepared(model, images, labels) as (net, images, labels, _):
+        return margins(net, images, labels, batch_size) <= 0
 
 
-def _distance(attack, model, images, labels, batch_size) -> Tensor:
+def _distance(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, batch_size: int
+) -> Tensor:
     """L2 distance at which the attack breaks each image, ``[N]``; infinite where it does not."""
     attacked = attack(model, images, labels)
     far = (attacked - images).flatten(1).norm(dim=1)
@@ -158,13 +161,15 @@ def _distance(attack, model, images, labels, batch_size) -> Tensor:
     return torch.where(holds, torch.inf, far)
 
 
-def _zero_gradients(model, images, labels, batch_size) -> Tensor | None:
+def _zero_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int
+) -> Tensor | None:
     """Which images have no slope at all: bool ``[N]``, or None for a model without gradient."""
 
     def flat(x: Tensor, y: Tensor) -> Tensor:
-        return (input_gradient(model, x, y, cross_entropy)[0] == 0).flatten(1).all(1)
+        return (input_gradient(net, x, y, cross_entropy)[0] == 0).flatten(1).all(1)
 
-    with prepared(model, images, labels) as (model, images, goal, _):
+    with prepared(model, images, labels) as (net, images, goal, _):
         try:
             return batched(flat, batch_size, images, goal)
         except ValueError as error:
@@ -173,16 +178,25 @@ def _zero_gradients(model, images, labels, batch_size) -> Tensor | None:
             return None
 
 
-def _random_finds(model, images, labels, held, eps, samples, batch_size, draw) -> Tensor:
+def _random_finds(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    held: Tensor,
+    eps: float,
+    samples: int,
+    batch_size: int,
+    draw: torch.Generator,
+) -> Tensor:
     """Which of the images that ``held`` fall to a random point of the ball: bool ``[N]``."""
     found = torch.zeros_like(held)
-    with prepared(model, images, labels) as (model, images, goal, _):
+    with prepared(model, images, labels) as (net, images, goal, _):
         for _ in range(samples):
             todo = (held & ~found).nonzero().squeeze(1)
             if not len(todo):
                 break
             x, y = images[todo], goal[todo]
             noise = uniform(draw, x, x.shape) * 2 - 1
-            score = margins(model, (x + eps * noise).clamp_(0, 1), y, batch_size)
+            score = margins(net, (x + eps * noise).clamp_(0, 1), y, batch_size)
             found[todo[score > 0]] = True
     return found

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nclib.attacks.common import (
+    Model,
     batched,
     check_counts,
     check_eps,
@@ -50,17 +51,27 @@ def square(
     if not (isinstance(p, int | float) and 0 < p <= 1):
         raise ValueError(f"p: got {p!r}; a share in (0, 1] is allowed")
     draw = source(generator, seed)
-    with prepared(model, images, labels, targets) as (model, images, goal, sign), torch.no_grad():
+    with prepared(model, images, labels, targets) as (net, images, goal, sign), torch.no_grad():
         if eps == 0:
             return images.clone()
 
         def attack(x: Tensor, y: Tensor) -> Tensor:
-            return _search(model, x, y, sign, eps, queries, p, draw, progress)
+            return _search(net, x, y, sign, eps, queries, p, draw, progress)
 
         return batched(attack, batch_size, images, goal)
 
 
-def _search(model, images, goal, sign, eps, queries, p, draw, progress) -> Tensor:
+def _search(
+    model: Model,
+    images: Tensor,
+    goal: Tensor,
+    sign: float,
+    eps: float,
+    queries: int,
+    p: float,
+    draw: torch.Generator,
+    progress: bool,
+) -> Tensor:
     count, channels, height, width = images.shape
     stripes = signs(draw, images, (count, channels, 1, width))
     best = (images + eps * stripes).clamp_(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,10 @@ from torch import Tensor
 from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, plt
 
 
-def picture(image: Tensor, ax: Axes, title: str = "", **options) -> Axes:
+def picture(image: Tensor, ax: Axes, title: str = "", **options: Any) -> Axes:
     """One image ``[C, H, W]``, grey or colour, without axes."""
     pixels = image.detach().cpu().permute(1, 2, 0).numpy()
-    look = {"vmin": 0, "vmax": 1} | options
+    look: dict[str, Any] = {"vmin": 0, "vmax": 1} | options
     ax.imshow(pixels.squeeze(-1) if pixels.shape[2] == 1 else pixels, **look)
     ax.set_title(title, fontsize=8)
     ax.axis("off")
@@ -36,10 +37,10 @@ def side_by_side(
     figure, axes = plt.subplots(*shape, figsize=(1.3 * shape[1], 1.45 * shape[0]), squeeze=False)
     originals = confidence(images)[0].tolist()
     for line, (name, row) in zip(axes, rows.items(), strict=True):
-        answers, beliefs = confidence(row)
+        answers, beliefs = (values.tolist() for values in confidence(row))
         for i, ax in enumerate(line):
-            picture(row[i], ax, f"{classes[answers[i]]} ({float(beliefs[i]):.0%})")
-            ax.title.set_color(CLEAN if int(answers[i]) == originals[i] else POISON)
+            picture(row[i], ax, f"{classes[answers[i]]} ({beliefs[i]:.0%})")
+            ax.title.set_color(CLEAN if answers[i] == originals[i] else POISON)
         line[0].text(-0.2, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
     figure.suptitle("The network's answer and its confidence (orange: it has changed)", fontsize=10)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -67,7 +68,7 @@ def angles(collapse: Collapse, classes: Sequence[str], title: str, ax: Axes | No
     centred = collapse.means - collapse.global_mean
     unit = centred / centred.norm(dim=1, keepdim=True)
     names = [classes[c] for c in collapse.classes]
-    scale = {"centre": 0, "vmin": -1, "vmax": 1}
+    scale: dict[str, Any] = {"centre": 0, "vmin": -1, "vmax": 1}
     return heatmap(unit @ unit.T, names, names, title=title, x="class", y="class", **scale, ax=ax)
 
 
@@ -95,9 +96,9 @@ def plane(
     """Features and class means in two dimensions, with the lines that join the means."""
     ax = panels(width=3.6, height=3.4)[1][0] if ax is None else ax
     colours = class_colours(len(means))
-    ax.scatter(
-        *points.T, c=[colours[i] for i in labels.tolist()], s=8, alpha=0.5, linewidths=0, zorder=3
-    )
+    x, y = points.T
+    dots = [colours[i] for i in labels.tolist()]
+    ax.scatter(x, y, c=dots, s=8, alpha=0.5, linewidths=0, zorder=3)
     ring = torch.cat([means, means[:1]])
     ax.plot(*ring.T, color="0.2", linewidth=1, marker="o", markersize=3)
     ax.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal")
@@ -110,7 +111,13 @@ def space(
     """Features and class means in three dimensions; a spoke leads to each mean."""
     ax = plt.figure(figsize=(3.8, 3.6)).add_subplot(projection="3d") if ax is None else ax
     colours = class_colours(len(means))
-    ax.scatter(*points.T, c=[colours[i] for i in labels.tolist()], s=8, alpha=0.7, linewidths=0)
+    dots: dict[str, Any] = {
+        "c": [colours[i] for i in labels.tolist()],
+        "s": 8,
+        "alpha": 0.7,
+        "linewidths": 0,
+    }
+    ax.scatter(*points.T, **dots)
     for mean, colour in zip(means, colours, strict=True):
         ax.plot(*torch.stack([0 * mean, mean]).T, color=colour, linewidth=2)
     ax.set(title=title, xlabel="axis 1", ylabel="axis 2", zlabel="axis 3")

@@ -57,9 +57,9 @@ def plane_of(rows: Tensor) -> np.ndarray:
 def one_class(points: np.ndarray, bad: Tensor, title: str, ax: Axes | None = None) -> Axes:
     """Features of one labelled class in two dimensions, poison marked by colour and shape."""
     ax = panels()[1][0] if ax is None else ax
-    bad = bad.cpu().numpy()
-    ax.scatter(*points[~bad].T, s=12, color=CLEAN, label="clean", alpha=0.7)
-    ax.scatter(*points[bad].T, s=16, color=POISON, marker="x", lw=1, label="poison")
+    mask, (x, y) = bad.cpu().numpy(), points.T
+    ax.scatter(x[~mask], y[~mask], s=12, color=CLEAN, label="clean", alpha=0.7)
+    ax.scatter(x[mask], y[mask], s=16, color=POISON, marker="x", lw=1, label="poison")
     ax.legend(fontsize=8)
     return label(ax, title, "first axis", "second axis")
 
@@ -86,7 +86,7 @@ def histogram(score: Tensor, bad: Tensor, title: str, x: str, ax: Axes | None = 
     """The distribution of a score on clean and poisoned samples."""
     ax = panels(width=5)[1][0] if ax is None else ax
     bad = bad.cpu()
-    edges = np.linspace(float(score.min()), float(score.max()), 40)
+    edges = np.linspace(float(score.min()), float(score.max()), 40).tolist()
     for mask, colour, name in ((~bad, CLEAN, "clean"), (bad, POISON, "poison")):
         share = np.full(int(mask.sum()), 1 / max(1, int(mask.sum())))
         ax.hist(score[mask].numpy(), edges, weights=share, color=colour, alpha=0.6, label=name)

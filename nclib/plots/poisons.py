@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -56,9 +57,15 @@ def confusions(matrices: Mapping[str, Tensor], classes: Sequence[str]) -> Figure
     """Confusion matrices side by side, rows are true classes."""
     figure, axes = panels(len(matrices), width=3.5, height=3.3)
     for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        options = {"annot": False, "vmin": 0, "vmax": 1, "cbar": ax is axes[-1], "square": True}
-        titles = {"title": name, "x": "predicted class", "y": "true class"}
-        heatmap(matrix, classes, classes, ax=ax, **titles, **options)
+        options: dict[str, Any] = {
+            "annot": False,
+            "vmin": 0,
+            "vmax": 1,
+            "cbar": ax is axes[-1],
+            "square": True,
+        }
+        options |= {"x": "predicted class", "y": "true class"}
+        heatmap(matrix, classes, classes, title=name, ax=ax, **options)
     return figure
 
 
@@ -150,12 +157,14 @@ def collision(clouds: Mapping[str, Tensor], victim: Tensor, before: Tensor, afte
     basis = torch.stack([axis, across], 1)
     _, (ax,) = panels(width=7, height=3.8)
     for (name, points), colour in zip(clouds.items(), (CLEAN, NEUTRAL), strict=True):
-        ax.scatter(*((points - centre) @ basis).T, s=14, color=colour, alpha=0.6, label=name)
+        x, y = ((points - centre) @ basis).T
+        ax.scatter(x, y, s=14, color=colour, alpha=0.6, label=name)
     start, end = ((points - centre) @ basis for points in (before, after))
     for a, b in zip(start, end, strict=True):
         ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": POISON, "alpha": 0.7})
-    ax.scatter(*end.T, color=POISON, s=30, label="poisons, after")
-    ax.scatter(*((victim - centre) @ basis)[:, None], marker="*", s=180, color="black")
+    ax.scatter(end[:, 0], end[:, 1], color=POISON, s=30, label="poisons, after")
+    x, y = (victim - centre) @ basis
+    ax.scatter(x, y, marker="*", s=180, color="black")
     ax.scatter([], [], marker="*", color="black", label="victim")
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, "Feature space", "from class mean to class mean", "across")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,8 @@ def energies(groups: Mapping[str, Tensor], unit: float) -> Axes:
     _, (ax,) = panels(width=6.4, height=3.4)
     values = {name: (e / unit).cpu().numpy() for name, e in groups.items()}
     every = np.concatenate(list(values.values()))
-    bins = np.linspace(*np.quantile(every, (0.002, 0.998)), 45)
+    low, high = np.quantile(every, (0.002, 0.998))
+    bins = np.linspace(low, high, 45).tolist()
     colours = [CLEAN, POISON, NEUTRAL, "#029e73"]
     for (name, e), colour in zip(values.items(), colours, strict=False):
         weights = np.full(len(e), 1 / len(e))
@@ -110,10 +112,9 @@ def by_strength(table: pd.DataFrame) -> Figure:
 
 def against(table: pd.DataFrame, title: str) -> Axes:
     """Heat map of the numbers in ``table``: attacks in rows, defences in columns."""
-    shape = {"width": 2.4 + 0.75 * table.shape[1], "height": 1.3 + 0.45 * len(table)}
-    _, (ax,) = panels(**shape)
+    _, (ax,) = panels(width=2.4 + 0.75 * table.shape[1], height=1.3 + 0.45 * len(table))
     names = [str(name).replace("_", " ") for name in table.index]
-    look = {"vmin": 0, "vmax": 1, "cmap": "viridis_r", "ax": ax}
+    look: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "viridis_r", "ax": ax}
     return heatmap(table.to_numpy(), names, list(table.columns), title=title, x="", y="", **look)
 
 

@@ -41,7 +41,7 @@ def vanishing(margins: Mapping[str, Tensor], slopes: Mapping[str, Tensor]) -> Fi
     """Left: logit margins per network. Right: share of images whose logit gradient is exactly 0."""
     figure, axes = panels(2, width=4.8, height=3.3)
     top = max(float(m.abs().max()) for m in margins.values())
-    edges = np.concatenate([-np.geomspace(top, 1, 30), np.geomspace(1, top, 30)])
+    edges = [*-np.geomspace(top, 1, 30), *np.geomspace(1, top, 30)]
     colours = dict(zip(margins, (CLEAN, POISON), strict=False))
     for name, values in margins.items():
         axes[0].hist(values.cpu().numpy(), edges, alpha=0.6, label=name, color=colours[name])
@@ -60,7 +60,7 @@ def slopes(values: Tensor, title: str) -> Axes:
     """Histogram of gradient sizes on a log scale; exact zeros at the far left."""
     _, (ax,) = panels(width=5.4, height=3)
     size = values.detach().cpu().numpy()
-    edges = np.geomspace(1e-9, 1, 28)
+    edges = np.geomspace(1e-9, 1, 28).tolist()
     zero = int((size < edges[0]).sum())
     ax.hist(size[size >= edges[0]], edges, color=CLEAN, label="above 0")
     ax.bar(1e-10, zero, width=1.2e-10, color=POISON, label="0 (or below 1e-9)")

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, heatmap, label, panels
 
 NAMES = {"auroc": "AUROC", "accuracy": "accuracy", "asr": "attack success"}
+COLOURS = {"auroc": "vlag", "accuracy": "viridis", "asr": "viridis_r"}
 
 
 def board(found: Mapping[str, pd.DataFrame], dataset: str) -> Figure:
@@ -32,7 +34,7 @@ def board(found: Mapping[str, pd.DataFrame], dataset: str) -> Figure:
             centre=0.5 if metric == "auroc" else None,
             vmin=low,
             vmax=1,
-            cmap={"auroc": "vlag", "accuracy": "viridis", "asr": "viridis_r"}.get(metric),
+            cmap=COLOURS.get(metric),
             ax=ax,
         )
     return figure
@@ -44,10 +46,10 @@ def ranking(table: pd.DataFrame, title: str = "AUROC on the board") -> Axes:
     ``table`` has "method", "mean", "low", "high" and "yours".
     """
     ax = panels(width=6.2, height=0.34 * len(table) + 1.3)[1][0]
-    for place, row in enumerate(table[::-1].itertuples()):
-        colour, marker = (POISON, "D") if row.yours else (CLEAN, "o")
-        ax.plot([row.low, row.high], [place, place], color=colour, lw=2)
-        ax.plot(row.mean, place, marker, color=colour, ms=7)
+    for place, row in enumerate(table[::-1].to_dict("records")):
+        colour, marker = (POISON, "D") if row["yours"] else (CLEAN, "o")
+        ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
+        ax.plot(row["mean"], place, marker, color=colour, ms=7)
     ax.set_yticks(range(len(table)), list(table.method[::-1]))
     ax.axvline(0.5, ls=":", color=NEUTRAL)
     return label(ax, title, "AUROC, mean and 95% interval over seeds", "detector")
@@ -57,8 +59,9 @@ def points(rows: Sequence[Mapping], parts: Sequence[str]) -> Axes:
     """The points of each case: rows are cases with their true state, columns the parts."""
     values = [[row[part] for part in parts] for row in rows]
     names = [f"seed {row['seed']}: {row['state']}" for row in rows]
-    words = {"title": "points per case", "x": "part", "y": "case"}
-    return heatmap(values, names, parts, **words, vmin=0, vmax=1, ax=panels(width=6)[1][0])
+    ax = panels(width=6)[1][0]
+    title = "points per case"
+    return heatmap(values, names, parts, title=title, x="part", y="case", vmin=0, vmax=1, ax=ax)
 
 
 def suspects_by_class(
@@ -67,7 +70,7 @@ def suspects_by_class(
     """How many suspects carry each label; ``top`` ends the axis, so that figures compare."""
     ax = panels(width=5)[1][0]
     ax.bar([str(c) for c in classes], counts, color=CLEAN)
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylim(0, top)
     return label(ax, title, "label", "suspects")
 

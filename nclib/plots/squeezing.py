@@ -14,7 +14,9 @@ from torch import Tensor
 from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels
 
 
-def gallery(rows: Mapping[str, Tensor], columns: Sequence[str] | None = None, title: str = ""):
+def gallery(
+    rows: Mapping[str, Tensor], columns: Sequence[str] | None = None, title: str = ""
+) -> Figure:
     """One row of images per name of ``{name: [N, C, H, W]}``, values in [0, 1]."""
     count = max(map(len, rows.values()))
     figure, axes = plt.subplots(
@@ -72,7 +74,7 @@ def by_eps(
 def roc(clean: Tensor, attacked: Mapping[str, Tensor], title: str, at: float = 0.05) -> Figure:
     """Left: the scores. Right: who is caught at which false-positive rate; ``at`` is marked."""
     figure, (left, right) = panels(2, width=4.6, height=3.4)
-    bins = np.linspace(0, 2, 41)
+    bins = np.linspace(0, 2, 41).tolist()
     left.hist(clean.cpu().numpy(), bins, color=CLEAN, alpha=0.7, label="clean")
     right.plot([0, 1], [0, 1], ":", color="0.5")
     for (name, scores), colour in zip(attacked.items(), (POISON, "0.3", NEUTRAL), strict=False):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 CLEAN, POISON, NEUTRAL = "#0173b2", "#d55e00", "#949494"  # blue, vermilion, grey
@@ -25,13 +27,13 @@ def apply() -> None:
     plt.rcParams.update({"axes.titlesize": "medium", "image.cmap": "gray_r"})
 
 
-def class_colours(count: int) -> list:
+def class_colours(count: int) -> list[tuple[float, float, float]]:
     """One colour per class: the ten of seaborn's colour-blind palette, then evenly spaced hues."""
     return sns.color_palette("colorblind" if count <= 10 else "husl", count)
 
 
 def panels(
-    count: int = 1, *, width: float = 4.2, height: float = 3.2, **options
+    count: int = 1, *, width: float = 4.2, height: float = 3.2, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     """A row of ``count`` axes, each ``width`` x ``height`` inches; ``options`` go to subplots."""
     figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False, **options)
@@ -61,7 +63,7 @@ def show_images(
 
 
 def heatmap(
-    values: np.ndarray | Tensor,
+    values: ArrayLike | Tensor,
     rows: Sequence[str],
     columns: Sequence[str],
     *,
@@ -71,13 +73,17 @@ def heatmap(
     centre: float | None = None,
     fmt: str = ".2f",
     ax: Axes | None = None,
-    **options,
+    **options: Any,
 ) -> Axes:
     """An annotated matrix; ``centre`` makes the colours diverge around that value."""
     values = np.asarray(values)
     if ax is None:
         _, (ax,) = panels(width=1.8 + 0.55 * len(columns), height=1.2 + 0.4 * len(rows))
-    look = {"cmap": SEQUENTIAL if centre is None else DIVERGING, "center": centre, "fmt": fmt}
+    look: dict[str, Any] = {
+        "cmap": SEQUENTIAL if centre is None else DIVERGING,
+        "center": centre,
+        "fmt": fmt,
+    }
     look |= {"annot": values.size <= 150, "annot_kws": {"fontsize": 8}, "linewidths": 0.3}
     sns.heatmap(values, xticklabels=columns, yticklabels=rows, ax=ax, **(look | options))
     return label(ax, title, x, y)
