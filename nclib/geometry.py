@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def measure_batches(
         )
     classes, counts, means, eps = _class_means(batches, num_classes)
     axes, scales = _between_class_axes(means, eps)
-    weight, bias = _classifier(classifier, means.shape[1])
+    head = _classifier(classifier, means.shape[1])
 
     residual_sum, nearest_right, nearest_differs, total = 0.0, 0, 0, int(counts.sum())
     within = torch.zeros(len(classes), dtype=torch.float64)
@@ -96,16 +97,16 @@ def measure_batches(
         residual_sum += float((deviation @ axes / scales).square().sum())
         nearest = _nearest(hidden, means)
         nearest_right += int((nearest == index).sum())
-        if weight is not None:
-            predicted = (hidden @ weight.T + bias).argmax(1)
+        if head is not None:
+            predicted = (hidden @ head[0].T + head[1]).argmax(1)
             nearest_differs += int((classes[nearest] != predicted).sum())
     within /= counts
     return Collapse(
         nc1=residual_sum / total,
         cdnv=_cdnv(means, within),
         ncc_accuracy=nearest_right / total,
-        nc4=None if weight is None else nearest_differs / total,
-        **_between(means, weight, classes),
+        nc4=None if head is None else nearest_differs / total,
+        **_between(means, None if head is None else head[0], classes),
         classes=classes,
         counts=counts,
         means=means,
@@ -190,15 +191,18 @@ def _check(features: Tensor, labels: Tensor, num_classes: int | None) -> None:
         )
 
 
-def _class_means(batches: Iterable[Batch], num_classes: int | None):
+def _class_means(
+    batches: Iterable[Batch], num_classes: int | None
+) -> tuple[Tensor, Tensor, Tensor, float]:
     """Labels present ``[K]``, counts ``[K]``, means ``[K, D]`` and the features' precision."""
-    sums, counts, eps = None, torch.zeros(0, dtype=torch.int64), 0.0
+    counts, eps = torch.zeros(0, dtype=torch.int64), 0.0
+    sums = torch.zeros(0, 0, dtype=torch.float64)
     for features, labels in batches:
         _check(features, labels, num_classes)
         hidden, labels = _double(features), labels.cpu()
         seen = labels.bincount(minlength=len(counts))
         counts = torch.cat([counts, counts.new_zeros(len(seen) - len(counts))]) + seen
-        sums = hidden.new_zeros(0, hidden.shape[1]) if sums is None else sums
+        sums = sums if len(sums) else hidden.new_zeros(0, hidden.shape[1])
         sums = torch.cat([sums, sums.new_zeros(len(counts) - len(sums), sums.shape[1])])
         sums.index_add_(0, labels, hidden)
         eps = max(eps, torch.finfo(features.dtype).eps)
@@ -229,11 +233,12 @@ def _nearest(hidden: Tensor, means: Tensor) -> Tensor:
     return ((hidden - centre) @ means.T - means.square().sum(1) / 2).argmax(1)
 
 
-def _classifier(classifier: Classifier, dim: int) -> tuple[Tensor | None, Tensor | None]:
+def _classifier(classifier: Classifier, dim: int) -> tuple[Tensor, Tensor] | None:
     if classifier is None:
-        return None, None
-    is_module = isinstance(classifier, nn.Linear)
-    weight, bias = (classifier.weight, classifier.bias) if is_module else classifier
+        return None
+    if isinstance(classifier, nn.Linear):
+        classifier = classifier.weight, classifier.bias
+    weight, bias = classifier
     if weight.ndim != 2 or weight.shape[1] != dim:
         raise ValueError(
             f"classifier: weight {tuple(weight.shape)} does not fit features of {dim} dimensions"
@@ -248,13 +253,13 @@ def _cosines(rows: Tensor) -> Tensor:
     return (unit @ unit.T)[~torch.eye(len(rows), dtype=torch.bool)]
 
 
-def _between(means: Tensor, weight: Tensor | None, classes: Tensor) -> dict[str, float | None]:
+def _between(means: Tensor, weight: Tensor | None, classes: Tensor) -> dict[str, Any]:
     """The numbers that need the class means (and the classifier) only: NC2, NC3, the ETF error."""
     count, centred = len(means), means - means.mean(0)
     norms, cosines = centred.norm(dim=1), _cosines(centred)
     gram = centred @ centred.T
     ideal = simplex_etf(count) @ simplex_etf(count).T
-    numbers = {
+    numbers: dict[str, Any] = {
         "nc2_norm": float(norms.std(correction=0) / norms.mean()),
         "nc2_angle": float(cosines.std(correction=0)),
         "nc2_max_angle": float((cosines + 1 / (count - 1)).abs().mean()),

@@ -121,6 +121,7 @@ def build(arch: str, data: ImageSet, *, seed: int = 0, **options: Any) -> nn.Mod
     channels, height, width = data.shape
     std, mean = torch.std_mean(data.images, (0, 2, 3))
     options = {"normalise": Normalise(mean.cpu(), std.cpu().clamp_min(1e-3)), **options}
+    model: nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if arch == "cnn":

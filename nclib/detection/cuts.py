@@ -6,7 +6,7 @@ retrains, ``correction.consensus``, does better (see data/results/correction.csv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from sklearn.mixture import GaussianMixture
@@ -86,10 +86,14 @@ def known_rate(score: Tensor, rate: float, *, factor: float = 1.5) -> Tensor:
     return mask
 
 
-RULES = {"mad": mad, "mixture": mixture, "gap": gap}  # of one score; ``agreement`` takes several
+RULES: dict[str, Callable[..., Tensor]] = {
+    "mad": mad,
+    "mixture": mixture,
+    "gap": gap,
+}  # of one score; ``agreement`` takes several
 
 
-def _by_class(score: Tensor, labels: Tensor, cut) -> Tensor:
+def _by_class(score: Tensor, labels: Tensor, cut: Callable[[Tensor], Tensor]) -> Tensor:
     score, labels = score.detach().cpu().double(), labels.cpu()
     if score.shape != labels.shape or not score.isfinite().all():
         raise ValueError(f"score: {tuple(score.shape)}; finite {tuple(labels.shape)} is needed")

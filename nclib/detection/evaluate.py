@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from nclib.detection.common import robust_z
 Score = Callable[..., Tensor]
 
 
-def by_layer(score: Score, features: Mapping[str, Tensor], labels: Tensor, **options) -> dict:
+def by_layer(
+    score: Score, features: Mapping[str, Tensor], labels: Tensor, **options: Any
+) -> dict[str, Tensor]:
     """``score`` at each layer of ``{layer: [N, D]}``: ``{layer: [N]}``."""
     return {name: score(hidden, labels, **options) for name, hidden in features.items()}
 

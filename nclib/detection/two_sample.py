@@ -89,23 +89,23 @@ def rate_p_values(
     everything serves all tests, and each null distribution is one matrix product. The tests share
     a pool, so they are not independent. Raises ``ValueError`` where a pool has too few samples.
     """
-    a_a = suspect is None
-    _check(natural, natural if a_a else suspect, permutations, null)
-    need = {"natural": (len(natural), 2 * n if a_a else n)}
-    need |= {} if a_a else {"suspect": (len(suspect), n)}
+    _check(natural, natural if suspect is None else suspect, permutations, null)
+    own = 2 * n if suspect is None else n  # draws from the naturals
+    need = {"natural": (len(natural), own)}
+    need |= {} if suspect is None else {"suspect": (len(suspect), n)}
     for name, (have, want) in need.items():
         if have < want or n < 2 or tests < 1:
             raise ValueError(f"{name}: {have} samples; {want} for each of {tests} tests with n={n}")
     generator = torch.Generator().manual_seed(seed)
-    pool = natural if a_a else torch.cat([natural, suspect])
+    pool = natural if suspect is None else torch.cat([natural, suspect])
     k = kernel(pool)
     # one set of random splits serves every test: a split knows nothing of the data
     weights = _weights(n, n, 1, permutations, null, generator)
     found = []
     for start in range(0, tests, 20):  # 20 blocks of 2n x 2n at a time
         count = min(20, tests - start)
-        index = _draw(len(natural), 2 * n if a_a else n, count, generator)
-        if not a_a:
+        index = _draw(len(natural), own, count, generator)
+        if suspect is not None:
             other = _draw(len(suspect), n, count, generator) + len(natural)
             index = torch.cat([index, other], 1)
         blocks = k[index[:, :, None], index[:, None, :]]
@@ -118,7 +118,7 @@ def layer_rates(
     suspect: Mapping[str, Tensor] | None,
     *,
     level: float = 0.05,
-    **options,
+    **options: Any,
 ) -> dict[str, float]:
     """Detection rate per layer, and of the layers together: ``{layer: rate, "any layer": rate}``.
 
@@ -133,7 +133,7 @@ def layer_rates(
 
 
 def layer_p_values(
-    natural: Mapping[str, Tensor], suspect: Mapping[str, Tensor] | None, **options
+    natural: Mapping[str, Tensor], suspect: Mapping[str, Tensor] | None, **options: Any
 ) -> dict[str, Tensor]:
     """``rate_p_values`` for each layer, with the same draws: ``{layer: [tests]}``."""
     if suspect is not None and list(suspect) != list(natural):
