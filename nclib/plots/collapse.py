@@ -111,13 +111,9 @@ def space(
     """Features and class means in three dimensions; a spoke leads to each mean."""
     ax = plt.figure(figsize=(3.8, 3.6)).add_subplot(projection="3d") if ax is None else ax
     colours = class_colours(len(means))
-    dots: dict[str, Any] = {
-        "c": [colours[i] for i in labels.tolist()],
-        "s": 8,
-        "alpha": 0.7,
-        "linewidths": 0,
-    }
-    ax.scatter(*points.T, **dots)
+    look: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0}
+    look["c"] = [colours[i] for i in labels.tolist()]
+    ax.scatter(*points.T, **look)
     for mean, colour in zip(means, colours, strict=True):
         ax.plot(*torch.stack([0 * mean, mean]).T, color=colour, linewidth=2)
     ax.set(title=title, xlabel="axis 1", ylabel="axis 2", zlabel="axis 3")
