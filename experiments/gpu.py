@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.photographs import Photographs, collapse, photographs
+from experiments.photographs import Photographs, collapse, photographs, speed
 from experiments.table import RESULTS, Table
 from nclib import device
 
@@ -39,11 +39,24 @@ def collapse_job(photos: Photographs, out: Path, left: Left) -> None:
             collapse.run(photos, collapse.table(out), **plan)
 
 
+def speed_job(photos: Photographs, out: Path, left: Left) -> None:
+    """The schedules of the fast network and of ResNet-18."""
+    dry = len(photos.train) < 1000
+    for arch, schedules in speed.SCHEDULES.items():
+        for epochs in [1] if dry else schedules:
+            if left() > 60:
+                speed.run(photos, speed.table(out), arch, epochs, warm=not dry)
+
+
 # name, value, function: the higher the value, the earlier it runs
 JOBS: list[tuple[str, float, Job]] = [
+    ("speed", 9, speed_job),
     ("collapse", 10, collapse_job),
 ]
-TABLES = {"photographs_collapse": collapse.KEY}  # what the jobs write, and what identifies a row
+TABLES = {
+    "photographs_collapse": collapse.KEY,
+    "photographs_speed": speed.KEY,
+}  # what the jobs write, and what identifies a row
 
 
 def run(archive: Path, out: Path, minutes: float = 10, images: int | None = None) -> list[str]:
@@ -88,9 +101,9 @@ def take(archive: Path, results: Path = RESULTS) -> None:
     with tempfile.TemporaryDirectory() as place, tarfile.open(archive) as file:
         file.extractall(place, filter="data")
         for name, key in TABLES.items():
-            rows = Table(name, key, Path(place) / "results").rows
+            rows = Table(name, key, Path(place) / "results").rows.values()
             if rows:
-                Table(name, key, results).extend(rows)
+                Table(name, key, results).append(*rows)
                 print(f"{name}: {len(rows)} rows")
 
 

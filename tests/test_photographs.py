@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from experiments import gpu
-from experiments.photographs import collapse, photographs
+from experiments.photographs import collapse, photographs, speed
 from experiments.table import Table
 
 
@@ -31,11 +31,22 @@ def test_the_ten_minutes_of_a_gpu_in_a_dry_run(tree, tmp_path):
         file.add(tree, arcname="photos")
     assert gpu.run(archive, out, minutes=10, images=200) == []
     gpu.take(out, tmp_path / "results")
-    rows = Table("photographs_collapse", collapse.KEY, tmp_path / "results").rows
+    fast, deep = Table("photographs_speed", speed.KEY, tmp_path / "results").rows.values()
+    assert float(deep["tflop"]) > 4 * float(fast["tflop"]) > 0
+    rows = Table("photographs_collapse", collapse.KEY, tmp_path / "results").rows.values()
     assert {row["source"] for row in rows} == {"JPEG copies"}
     assert {row["arch"] for row in rows} == {"fast", "resnet18"}
     last = [r for r in rows if r["epoch"] == "1" and r["layer"] == "penultimate"]
     assert len(last) == 2 * 2 and all(float(r["nc1"]) > 0 and float(r["nc4"]) >= 0 for r in last)
+
+
+def test_operations_are_counted():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    images = torch.rand(8, 3, 2, 2)
+    before = model[1].weight.clone()
+    # forward 2 x 12 x 2; backward as many, for the weights alone: the images need no gradient
+    assert speed.flops(model, images) == 2 * (2 * 12 * 2)
+    assert torch.equal(model[1].weight, before) and model[1].weight.grad is None
 
 
 def test_jobs_run_by_value_fail_alone_and_stop_with_the_time(tree, tmp_path, monkeypatch):
@@ -59,7 +70,7 @@ def test_a_finished_run_is_not_run_again(tree, tmp_path, capsys):
     rows = collapse.table(tmp_path)
     collapse.run(photos, rows, n_train=40, epochs=1, batch_size=20)
     first = rows.path.read_text()
-    assert {row["epoch"] for row in rows.rows} == {"0", "1"}
+    assert {row["epoch"] for row in rows.rows.values()} == {"0", "1"}
     capsys.readouterr()
     collapse.run(photos, collapse.table(tmp_path), n_train=40, epochs=1, batch_size=20)
     assert rows.path.read_text() == first and not capsys.readouterr().out

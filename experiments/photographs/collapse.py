@@ -72,7 +72,7 @@ def run(
             for part, images in (("train", train), ("test", photos.test))
             for row in layers(model, part, images)
         ]
-        rows.extend(found)
+        rows.append(*found)
         last = [row for row in found if row["layer"] == PENULTIMATE]
         shown = ", ".join(f"{r['part']} {r['accuracy']:.4f}, NC1 {r['nc1']:.3g}" for r in last)
         print(f"  epoch {place['epoch']}: {shown}", flush=True)
