@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nclib.doors import seed32
+
 KINDS = ("cuda", "mps", "cpu")
 
 
@@ -56,8 +58,9 @@ def seed_all(seed: int) -> None:
 
     The same seed gives the same run on the same machine and versions, not on another.
     """
+    seed = seed32(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

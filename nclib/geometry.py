@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nclib.doors import array, finite, integer, numbers, seeded
+from nclib.doors import classes as class_numbers
+
 Batch = tuple[Tensor, Tensor]
 Classifier = nn.Linear | tuple[Tensor, Tensor | None] | None
 
@@ -58,6 +61,7 @@ class Collapse:
         return {k: v for k, v in vars(self).items() if isinstance(v, float)}
 
 
+@numbers
 def measure(
     features: Tensor, labels: Tensor, classifier: Classifier = None, num_classes: int | None = None
 ) -> Collapse:
@@ -91,6 +95,7 @@ def measure_batches(
     residual_sum, nearest_right, nearest_differs, total = 0.0, 0, 0, int(counts.sum())
     within = torch.zeros(len(classes), dtype=torch.float64)
     for features, labels in batches:
+        features, labels = _check(features, labels, num_classes)
         hidden, index = _double(features), torch.searchsorted(classes, labels.cpu())
         deviation = hidden - means[index]
         within.index_add_(0, index, deviation.square().sum(1))
@@ -129,11 +134,12 @@ def residual(features: Tensor, labels: Tensor, reference: Collapse | None = None
     elsewhere, as a ``Collapse`` of other samples. Raises ``ValueError`` like ``measure``, and for
     a label that the reference has not seen.
     """
+    top = None if reference is None else int(reference.classes.max()) + 1
+    features, labels = _check(features, labels, top)
     if reference is None:
         classes, _, means, eps = _class_means([(features, labels)], None)
     else:
         classes, means, eps = reference.classes, reference.means, torch.finfo(features.dtype).eps
-        _check(features, labels, int(classes.max()) + 1)
     labels = labels.cpu()
     if not torch.isin(labels, classes).all():
         raise ValueError(f"labels: the reference has classes {classes.tolist()} only")
@@ -144,9 +150,15 @@ def residual(features: Tensor, labels: Tensor, reference: Collapse | None = None
 
 def nearest_class(features: Tensor, reference: Collapse) -> Tensor:
     """The label of the nearest class mean of ``reference`` for each sample: ``[N]`` int64."""
-    return reference.classes[_nearest(_double(features), reference.means)]
+    features = array(features, "features")
+    if features.ndim != 2 or features.shape[1] != reference.means.shape[1]:
+        allowed = f"[N, {reference.means.shape[1]}], as in the reference,"
+        raise ValueError(f"features: got {tuple(features.shape)}; {allowed} is needed")
+    hidden = _double(finite(features, "features"))
+    return reference.classes[_nearest(hidden, reference.means)]
 
 
+@numbers
 def simplex_etf(num_classes: int, dim: int | None = None, seed: int = 0) -> Tensor:
     """The ideal simplex equiangular tight frame: K unit rows ``[K, dim]`` in float64.
 
@@ -154,17 +166,14 @@ def simplex_etf(num_classes: int, dim: int | None = None, seed: int = 0) -> Tens
     keeps the plain K x K matrix). All cosines are -1/(K-1). Raises ``ValueError`` for K < 2 or
     dim < K - 1, where no such frame exists.
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes: got {num_classes}; at least 2 are needed")
+    integer(num_classes, "num_classes", 2)
     if dim is not None and dim < num_classes - 1:
         raise ValueError(f"dim: got {dim}; {num_classes} classes need at least {num_classes - 1}")
     centring = torch.eye(num_classes, dtype=torch.float64) - 1 / num_classes
     frame = (num_classes / (num_classes - 1)) ** 0.5 * centring
     if dim is None:
         return frame
-    noise = torch.randn(
-        dim, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
+    noise = torch.randn(dim, dim, dtype=torch.float64, generator=seeded(seed))
     basis = torch.linalg.qr(noise).Q[:, : num_classes - 1]
     span = torch.linalg.svd(centring).U[:, : num_classes - 1]  # the frame has rank K - 1
     return frame @ span @ basis.T
@@ -174,21 +183,22 @@ def _double(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().double()  # in this order: MPS has no float64
 
 
-def _check(features: Tensor, labels: Tensor, num_classes: int | None) -> None:
+def _check(features: Tensor, labels: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor]:
+    """Features and labels as tensors, or a ``ValueError``."""
+    features, labels = array(features, "features"), class_numbers(labels)
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"features: got {features.dtype} {tuple(features.shape)}; floats [N, D] are needed"
         )
-    if labels.shape != features.shape[:1] or labels.dtype != torch.int64:
-        got = f"{labels.dtype} {tuple(labels.shape)}"
-        raise ValueError(f"labels: got {got}; int64 [{len(features)}] is needed")
-    if not features.isfinite().all():
-        raise ValueError("features: NaN or infinite values; only finite ones are allowed")
+    if labels.shape != features.shape[:1]:
+        raise ValueError(f"labels: got {tuple(labels.shape)}; [{len(features)}] is needed")
+    finite(features, "features")
     top = num_classes if num_classes is not None else float("inf")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < top:
         raise ValueError(
             f"labels: run from {labels.min()} to {labels.max()}; 0..{top} - 1 is allowed"
         )
+    return features, labels
 
 
 def _class_means(
@@ -198,7 +208,7 @@ def _class_means(
     counts, eps = torch.zeros(0, dtype=torch.int64), 0.0
     sums = torch.zeros(0, 0, dtype=torch.float64)
     for features, labels in batches:
-        _check(features, labels, num_classes)
+        features, labels = _check(features, labels, num_classes)
         hidden, labels = _double(features), labels.cpu()
         seen = labels.bincount(minlength=len(counts))
         counts = torch.cat([counts, counts.new_zeros(len(seen) - len(counts))]) + seen
@@ -239,12 +249,14 @@ def _classifier(classifier: Classifier, dim: int) -> tuple[Tensor, Tensor] | Non
     if isinstance(classifier, nn.Linear):
         classifier = classifier.weight, classifier.bias
     weight, bias = classifier
+    weight = finite(array(weight, "classifier"), "classifier")
+    bias = weight.new_zeros(len(weight)) if bias is None else array(bias, "classifier")
+    finite(bias, "classifier")
     if weight.ndim != 2 or weight.shape[1] != dim:
         raise ValueError(
             f"classifier: weight {tuple(weight.shape)} does not fit features of {dim} dimensions"
         )
-    weight = _double(weight)
-    return weight, torch.zeros(len(weight), dtype=torch.float64) if bias is None else _double(bias)
+    return _double(weight), _double(bias)
 
 
 def _cosines(rows: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nclib.data import ImageSet
+from nclib.doors import gradients, seed32
 
 
 class Normalise(nn.Module):
@@ -111,6 +112,7 @@ def resnet18_3x3(channels: int, num_classes: int, normalise: nn.Module | None = 
     return net
 
 
+@gradients
 def build(arch: str, data: ImageSet, *, seed: int = 0, **options: Any) -> nn.Module:
     """A fresh "cnn", "mlp", "resnet18" or "fast" for ``data``, on its device, from ``seed``.
 
@@ -123,7 +125,7 @@ def build(arch: str, data: ImageSet, *, seed: int = 0, **options: Any) -> nn.Mod
     options = {"normalise": Normalise(mean.cpu(), std.cpu().clamp_min(1e-3)), **options}
     model: nn.Module
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed32(seed))
         if arch == "cnn":
             # One 2-core CPU has to do: shrink images of 16 pixels and more early.
             options.setdefault("strides", (1, 2, 1, 2) if min(height, width) < 16 else (2, 2, 2, 1))

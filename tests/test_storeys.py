@@ -14,7 +14,7 @@ STOREYS = {
     "science": {*("attacks", "poisons", "detection", "correction", "defenses", "explain")}
     | {"monitor"},
     "ground": {*("device", "models", "training", "activations", "geometry", "cache", "journal")}
-    | {"data", "fast", "places", "table"},
+    | {"data", "doors", "fast", "places", "table"},
 }
 ORDER = list(STOREYS)
 

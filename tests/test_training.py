@@ -265,5 +265,5 @@ def test_stop_after_is_the_beginning_of_the_whole_training(digits):
     assert torch.equal(runs[0].history["weight"], runs[1].history["weight"])
     assert runs[0].history["loss"][:2] == runs[1].history["loss"]
     for last in (0, 5):
-        with pytest.raises(ValueError, match=f"stop_after: got {last}; 1 to epochs = 4"):
+        with pytest.raises(ValueError, match=f"stop_after: got {last}; an integer from 1 to 4"):
             training.fit(runs[0].model, train, epochs=4, stop_after=last)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nclib.attacks.common import Attack, check_counts
 from nclib.attacks.gradient import pgd
+from nclib.doors import gradients, numbers
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -73,6 +74,7 @@ class _EOT(nn.Module):
         return total / self.samples
 
 
+@numbers
 def eot(model: nn.Module, samples: int = 16) -> nn.Module:
     """The mean logits of ``samples`` runs of a random model: its gradient is the expected one.
 
@@ -92,6 +94,7 @@ class _MeanLogits(nn.Module):
         return torch.stack([model(images) for model in self.models]).mean(0)
 
 
+@gradients
 def transfer(
     model: nn.Module,
     images: Tensor,

@@ -16,6 +16,7 @@ from nclib.attacks.common import (
     prepared,
     with_gradient,
 )
+from nclib.doors import gradients
 
 # What ``abort_early`` means. A sample stops when its loss fell by less than this share in a tenth
 # of the steps:
@@ -24,6 +25,7 @@ STALL = 0.02  # once it does, and only comes nearer
 SETTLED = 0.3  # its search ends when c is known within this share
 
 
+@gradients
 def cw_l2(
     model: nn.Module,
     images: Tensor,

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nclib.activations import evaluating
 from nclib.data import check_images, check_labels
+from nclib.doors import finite, integer, seeded
 
 Attack = Callable[..., Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -72,15 +73,15 @@ def prepared(
     """Check the arguments and hold the model at rest; yields model, images, goal and sign.
 
     An untargeted attack climbs the loss of the labels (goal labels, sign +1); a targeted one
-    descends the loss of the targets (goal targets, sign -1). What only the model's answer can tell,
-    the number of classes, is checked at its first answer: no pass is spent on it.
+    descends the loss of the targets (goal targets, sign -1). What only the model's answer can tell
+    is checked there: the number of classes at the first, that they are finite at every one.
     """
     check_images(images)
     for name, value in (("labels", labels), ("targets", targets)):
         if value is not None:
             _check_labels(value, images, name)
     with at_rest(model):
-        answer = _FirstAnswer(model, labels, targets)
+        answer = _Answers(model, labels, targets)
         goal = labels if targets is None else targets
         yield answer, images.detach(), goal, 1.0 if targets is None else -1.0
         if not answer.checked:
@@ -94,16 +95,17 @@ def _check_labels(labels: Tensor, images: Tensor, name: str) -> None:
         raise ValueError(f"{name}: on {labels.device}; the images are on {images.device}")
 
 
-class _FirstAnswer:
-    """The model, with a look at the first logits that it returns."""
+class _Answers:
+    """The model, with a look at the logits that it returns: NaN would count as fooled."""
 
     def __init__(self, model: nn.Module, labels: Tensor, targets: Tensor | None) -> None:
         self.model, self.checked = model, False
         self.goals = {"labels": labels} | ({} if targets is None else {"targets": targets})
 
     def __call__(self, images: Tensor) -> Tensor:
-        if self.checked:
-            return self.model(images)
+        return finite(self.model(images) if self.checked else self.first(images), "logits")
+
+    def first(self, images: Tensor) -> Tensor:
         try:
             logits = self.model(images)
         except RuntimeError as error:
@@ -150,18 +152,19 @@ def check_positive(**numbers: float) -> None:
 def check_counts(**counts: int) -> None:
     """Refuse counts that are not integers of 1 or more."""
     for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; an integer of 1 or more is allowed")
+        integer(value, name, 1)
 
 
 def source(generator: torch.Generator | None, seed: int) -> torch.Generator:
     """The generator given, else a new one on the CPU: a seed means the same on every device."""
-    return generator if generator is not None else torch.Generator().manual_seed(seed)
+    return generator if generator is not None else seeded(seed)
 
 
 def uniform(generator: torch.Generator, like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Numbers in [0, 1) of ``shape``, on the device of ``like``."""
-    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=like.dtype).to(
+        like
+    )
 
 
 def signs(generator: torch.Generator, like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -22,8 +22,10 @@ from nclib.attacks.common import (
     source,
     uniform,
 )
+from nclib.doors import gradients
 
 
+@gradients
 def fgsm(
     model: nn.Module,
     images: Tensor,
@@ -43,6 +45,7 @@ def fgsm(
     return _attack(walk, model, images, labels, 1, targets, batch_size)
 
 
+@gradients
 def pgd(
     model: nn.Module,
     images: Tensor,
@@ -73,6 +76,7 @@ def pgd(
     return _attack(walk, model, images, labels, restarts, targets, batch_size)
 
 
+@gradients
 def margin_pgd(
     model: nn.Module,
     images: Tensor,
@@ -169,7 +173,9 @@ class _Walk:
             noise = uniform(self.generator, images, images.shape) * 2 - 1
         else:
             device = self.generator.device
-            noise = torch.randn(images.shape, generator=self.generator, device=device)
+            noise = torch.randn(
+                images.shape, generator=self.generator, device=device, dtype=images.dtype
+            )
             radius = uniform(self.generator, images, (len(images), 1, 1, 1))
             noise = unit(noise.to(images.device)) * radius ** (1 / images[0].numel())
         return (images + self.eps * noise).clamp_(0, 1)

@@ -26,10 +26,12 @@ from nclib.attacks.common import (
 )
 from nclib.attacks.gradient import fgsm, margin_pgd, pgd
 from nclib.attacks.square import square
+from nclib.doors import gradients, plain
 
 WORST = "worst case"
 
 
+@gradients
 def robustness(
     model: nn.Module,
     images: Tensor,
@@ -43,21 +45,23 @@ def robustness(
     """Accuracy under each attack at each eps: one row each, columns attack, eps, accuracy.
 
     ``images`` float32 ``[N, C, H, W]`` in [0, 1], ``labels`` int64 ``[N]``. ``attacks`` maps a name
-    to ``f(model, images, labels, eps)``; set further arguments with ``functools.partial``. An
-    attack without an eps, such as ``cw_l2``, runs once and breaks the images whose L2 distance is
-    eps or less. With several attacks the rows "worst case" count an image that any of them breaks.
-    eps 0 is the clean accuracy. Raises ``ValueError`` for arguments that do not fit.
+    to ``f(model, images, labels, eps)``, whatever it calls its eps; set further arguments with
+    ``functools.partial``. An attack without an eps, such as ``cw_l2``, runs once and breaks the
+    images whose L2 distance is eps or less. With several attacks the rows "worst case" count an
+    image that any of them breaks. eps 0 is the clean accuracy. Raises ``ValueError`` for arguments
+    that do not fit.
     """
     if not attacks or not all(callable(attack) for attack in attacks.values()):
         raise ValueError(f"attacks: got {attacks!r}; a dict of names and functions is needed")
+    eps = [plain(value) for value in eps]
     for value in eps:
         check_eps(value, "L2")  # the attack knows its own norm, and checks again
     clean = _holds(model, images, labels, batch_size)
     rows, worst = [], dict.fromkeys(eps, clean)
     bar = tqdm(total=len(attacks) * len(eps), desc="attacks", disable=not progress)
     for name, attack in attacks.items():
-        nearest = None
-        if "eps" not in inspect.signature(attack).parameters:
+        nearest, aim = None, _aimed(attack)
+        if aim is None:
             nearest = _distance(attack, model, images, labels, batch_size)
         for value in eps:
             if value == 0:
@@ -65,7 +69,7 @@ def robustness(
             elif nearest is not None:
                 holds = nearest > value
             else:
-                holds = _holds(model, attack(model, images, labels, value), labels, batch_size)
+                holds = _holds(model, aim(model, images, labels, value), labels, batch_size)
             worst[value] = worst[value] & holds
             rows.append((name, float(value), _mean(holds)))
             bar.update()
@@ -75,6 +79,7 @@ def robustness(
     return pd.DataFrame(rows, columns=["attack", "eps", "accuracy"])
 
 
+@gradients
 def masking_report(
     model: nn.Module,
     images: Tensor,
@@ -139,6 +144,21 @@ def masking_report(
     ]
     rows = [(check, share, share > tolerance, means) for check, share, means in checks]
     return pd.DataFrame(rows, columns=["check", "share", "flag", "means"])
+
+
+def _aimed(attack: Attack) -> Attack | None:
+    """``f(model, images, labels, eps)`` of an attack, or None for one that has no eps."""
+    try:
+        parameters = list(inspect.signature(attack).parameters.values())
+    except (TypeError, ValueError):  # compiled code has no signature
+        return attack
+    kinds = {p.name: p.kind for p in parameters}
+    for name in {"eps", "epsilon"} & set(kinds):
+        if kinds[name] is not inspect.Parameter.POSITIONAL_ONLY:
+            return lambda model, images, labels, eps: attack(model, images, labels, **{name: eps})
+    fourth = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY][3:4]
+    spread = inspect.Parameter.VAR_POSITIONAL in kinds.values() and not fourth
+    return attack if spread or (fourth and fourth[0].default is inspect.Parameter.empty) else None
 
 
 def _mean(flags: Tensor) -> float:

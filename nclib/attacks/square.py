@@ -19,11 +19,13 @@ from nclib.attacks.common import (
     source,
     uniform,
 )
+from nclib.doors import gradients
 
 # The paper halves the share of pixels at these thousandths of the queries.
 HALVINGS = (1, 5, 20, 50, 100, 200, 400, 600, 800)
 
 
+@gradients
 def square(
     model: nn.Module,
     images: Tensor,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nclib.data.factors import Factors
+from nclib.doors import ordinary
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class ImageSet:
     per_sample: ClassVar[tuple[str, ...]] = ("images", "labels", "factors")
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # a set made in inference mode serves training, too
+            object.__setattr__(self, name, ordinary(value))
         check_images(self.images)
         if isinstance(self.labels, Tensor) and self.labels.device != self.images.device:
             got = f"{self.labels.device}, the images on {self.images.device}"

@@ -7,6 +7,8 @@ import torch
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
 
+from nclib.doors import integer, seed32, seeded
+
 
 def stratified(labels: Tensor, n: int, seed: int = 0) -> Tensor:
     """Positions ``[n]`` of a random subset that keeps the class proportions, in rising order.
@@ -19,7 +21,7 @@ def stratified(labels: Tensor, n: int, seed: int = 0) -> Tensor:
 
 def split(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """A stratified choice of ``n`` positions, and the rest."""
-    labels = labels.cpu()
+    labels, n, seed = labels.cpu(), integer(n, "n"), seed32(seed)
     present, counts = labels.unique(return_counts=True)
     if not len(present) <= n <= len(labels):
         raise ValueError(
@@ -31,13 +33,13 @@ def split(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
     if counts.min() < 2 or rest < len(present) or counts.min() * n < len(labels):
         order = _spread(labels, seed)  # scikit-learn refuses, or may lose the smallest class
         return order[:n], order[n:]
-    chooser = StratifiedShuffleSplit(1, train_size=int(n), test_size=int(rest), random_state=seed)
+    chooser = StratifiedShuffleSplit(1, train_size=n, test_size=rest, random_state=seed)
     return tuple(map(torch.from_numpy, next(chooser.split(np.zeros(len(labels)), labels.numpy()))))
 
 
 def _spread(labels: Tensor, seed: int) -> Tensor:
     """A random order whose every beginning holds each class in proportion, and all classes soon."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(labels), generator=seeded(seed))
     turn = torch.empty(len(labels))
     for c in labels.unique():
         mine = labels[order] == c

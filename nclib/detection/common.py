@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nclib.doors import array, classes, finite
+
 
 def prepare(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
     """Features ``[N, D]`` as float64 on the CPU, labels ``[N]`` on the CPU, and K.
 
-    Raises ``ValueError`` for other shapes, NaN or infinite values, fewer than two classes, and a
-    class among 0..K-1 that has fewer than two samples.
+    Both may be numpy's. Raises ``ValueError`` for other shapes, NaN or infinite values, fewer than
+    two classes, and a class among 0..K-1 that has fewer than two samples.
     """
-    if not isinstance(features, Tensor) or features.ndim != 2 or not features.is_floating_point():
-        got = f"{tuple(features.shape)}" if isinstance(features, Tensor) else type(features)
-        raise ValueError(f"features: got {got}; a float tensor [N, D] is needed")
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
-        raise ValueError("labels: an int64 tensor [N] is needed")
+    features, labels = array(features, "features"), classes(labels)
+    if features.ndim != 2 or not features.is_floating_point():
+        got = f"{features.dtype} {tuple(features.shape)}"
+        raise ValueError(f"features: got {got}; floats [N, D] are needed")
+    if labels.ndim != 1:
+        raise ValueError(f"labels: got {tuple(labels.shape)}; [N] is needed")
     if len(labels) != len(features):
         raise ValueError(f"labels: got {len(labels)} for {len(features)} rows of features")
-    if not features.isfinite().all():
-        raise ValueError("features: NaN or infinite values; only finite ones are allowed")
+    finite(features, "features")
     labels = labels.cpu()
     if len(labels) and labels.min() < 0:
         raise ValueError(f"labels: got {int(labels.min())}; 0..K-1 is allowed")
@@ -43,14 +45,19 @@ def whitener(deviation: Tensor, shrink: float | None = None) -> Tensor:
     """R ``[D, D]`` with R R^T = inverse of the shrunk covariance of centred rows ``[N, D]``.
 
     Sigma is moved towards (tr Sigma / D) I: by ``shrink`` in [0, 1], or by the optimal share of
-    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D. Raises
+    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D. Rows
+    without any spread (collapse to the last bit) give the identity: plain distances, no NaN. Raises
     ``ValueError`` for another ``shrink``.
     """
     if shrink is not None and not 0 <= shrink <= 1:
         raise ValueError(f"shrink: got {shrink}; 0 to 1, or None, is allowed")
     count, dim = deviation.shape
+    size = deviation.abs().max()
+    if not size > torch.finfo(torch.float64).tiny:
+        return torch.eye(dim, dtype=torch.float64)
+    deviation = deviation / size  # fourth powers of any scale
     covariance = deviation.T @ deviation / count
-    scale = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    scale = covariance.diagonal().mean()
     if shrink is None:
         spread = (covariance.square().sum() - dim * scale**2).clamp_min(1e-300)
         noise = deviation.square().sum(1).square().sum() / count - covariance.square().sum()
@@ -59,7 +66,7 @@ def whitener(deviation: Tensor, shrink: float | None = None) -> Tensor:
     covariance = (1 - shrink) * covariance + shrink * scale * torch.eye(dim, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(covariance)
     floor = values.max() * torch.finfo(torch.float64).eps * dim
-    return vectors / values.clamp_min(floor).sqrt()
+    return vectors / values.clamp_min(floor).sqrt() / size
 
 
 def main_axes(deviation: Tensor, count: int) -> Tensor:
@@ -81,7 +88,12 @@ def robust_z(values: Tensor) -> Tensor:
     """(x - median) / (1.4826 MAD) of a vector; about standard normal for normal data."""
     centre = values.median()
     spread = 1.4826 * (values - centre).abs().median()
-    return (values - centre) / spread.clamp_min(1e-12 + 1e-12 * centre.abs())
+    return (values - centre) / spread.clamp_min(least(values) + 1e-12 * centre.abs())
+
+
+def least(values: Tensor) -> Tensor:
+    """What counts as nothing beside ``values``: 1e-12, and less where all of them are tiny."""
+    return 1e-12 * (1e6 * values.abs().max()).clamp(torch.finfo(values.dtype).tiny, 1)
 
 
 def per_class(labels: Tensor, count: int) -> tuple[Tensor, ...]:

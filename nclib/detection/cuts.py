@@ -12,9 +12,11 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from nclib.detection.common import per_class, robust_z
+from nclib.detection.common import least, per_class, robust_z
+from nclib.doors import array, classes, finite, number, numbers
 
 
+@numbers
 def mad(score: Tensor, labels: Tensor, *, limit: float = 5.0) -> Tensor:
     """Further than ``limit`` robust deviations above the class median (Iglewicz and Hoaglin 1993).
 
@@ -28,6 +30,7 @@ def mad(score: Tensor, labels: Tensor, *, limit: float = 5.0) -> Tensor:
     return _by_class(score, labels, cut)
 
 
+@numbers
 def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
     """The upper of two Gaussians on the log score of the class, where two are clearly better.
 
@@ -36,7 +39,7 @@ def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
     """
 
     def cut(s: Tensor) -> Tensor:
-        rows = s.clamp_min(1e-12).log()[:, None].numpy()
+        rows = s.clamp_min(least(s)).log()[:, None].numpy()
         one = GaussianMixture(1, random_state=0).fit(rows)
         two = GaussianMixture(2, n_init=2, random_state=0).fit(rows)
         means, spread = two.means_.ravel(), two.covariances_.ravel()
@@ -49,6 +52,7 @@ def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
     return _by_class(score, labels, cut)
 
 
+@numbers
 def gap(score: Tensor, labels: Tensor, *, factor: float = 12.0) -> Tensor:
     """Everything above the widest gap in the upper half of the class's log scores.
 
@@ -57,7 +61,7 @@ def gap(score: Tensor, labels: Tensor, *, factor: float = 12.0) -> Tensor:
     """
 
     def cut(s: Tensor) -> Tensor:
-        rows = s.clamp_min(1e-12).log()
+        rows = s.clamp_min(least(s)).log()
         tail = rows.sort().values[len(rows) // 2 :]
         spacing = (tail[1:] - tail[:-1]) * torch.arange(len(tail) - 1, 0, -1)
         usual = spacing.median() / torch.log(torch.tensor(2.0))
@@ -68,6 +72,7 @@ def gap(score: Tensor, labels: Tensor, *, factor: float = 12.0) -> Tensor:
     return _by_class(score, labels, cut)
 
 
+@numbers
 def agreement(
     scores: Mapping[str, Tensor], labels: Tensor, *, limit: float = 3.0, share: float = 0.75
 ) -> Tensor:
@@ -76,10 +81,16 @@ def agreement(
     return votes.double().mean(0) >= share
 
 
+@numbers
 def known_rate(score: Tensor, rate: float, *, factor: float = 1.5) -> Tensor:
-    """The oracle's cut: the top ``factor * rate`` of all samples. Nobody has the rate."""
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate: got {rate}; 0 to 1 is allowed")
+    """The oracle's cut: the top ``factor * rate`` of all samples. Nobody has the rate.
+
+    ``score`` ``[N]``. Raises ``ValueError`` for a rate outside [0, 1], a factor below 0 and a score
+    that is not finite.
+    """
+    number(rate, "rate", 0, 1)
+    number(factor, "factor", 0)
+    score = finite(array(score, "score"), "score")
     mask = torch.zeros(len(score), dtype=torch.bool)
     count = min(len(score), round(factor * rate * len(score)))
     mask[score.cpu().argsort(descending=True, stable=True)[:count]] = True
@@ -94,9 +105,10 @@ RULES: dict[str, Callable[..., Tensor]] = {
 
 
 def _by_class(score: Tensor, labels: Tensor, cut: Callable[[Tensor], Tensor]) -> Tensor:
-    score, labels = score.detach().cpu().double(), labels.cpu()
-    if score.shape != labels.shape or not score.isfinite().all():
-        raise ValueError(f"score: {tuple(score.shape)}; finite {tuple(labels.shape)} is needed")
+    score, labels = array(score, "score").detach().cpu().double(), classes(labels).cpu()
+    if score.ndim != 1 or not len(score) or score.shape != labels.shape:
+        raise ValueError(f"score: got {tuple(score.shape)}; {tuple(labels.shape)} is needed")
+    finite(score, "score")
     mask = torch.zeros(len(score), dtype=torch.bool)
     for index in per_class(labels, int(labels.max()) + 1):
         if len(index) > 3:

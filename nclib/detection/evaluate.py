@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nclib.detection.common import robust_z
+from nclib.doors import array, finite, integer, numbers, seeded
 
 Score = Callable[..., Tensor]
 
@@ -29,9 +30,8 @@ def combine(scores: Mapping[str, Tensor], rule: str = "max") -> Tensor:
     """
     if not scores:
         raise ValueError("scores: got no layer; at least one is needed")
-    rows = torch.stack([s.detach().cpu().double() for s in scores.values()])
-    if not rows.isfinite().all():
-        raise ValueError("scores: NaN or infinite values; only finite ones are allowed")
+    rows = torch.stack([array(s, "scores").detach().cpu().double() for s in scores.values()])
+    finite(rows, "scores")
     if rule == "rank":
         return torch.stack([_ranks(row) - 1 for row in rows]).mean(0) / max(1, rows.shape[1] - 1)
     rows = torch.stack([robust_z(row) for row in rows])
@@ -50,6 +50,7 @@ def auroc(score: Tensor, bad: Tensor) -> float:
     return float((rank[bad].sum() - n_bad * (n_bad + 1) / 2) / (n_bad * n_good))
 
 
+@numbers
 def tpr_at_fpr(score: Tensor, bad: Tensor, fpr: float) -> float:
     """Share of the poison above the threshold that at most a share ``fpr`` of the clean exceeds.
 
@@ -64,20 +65,21 @@ def tpr_at_fpr(score: Tensor, bad: Tensor, fpr: float) -> float:
     return float((score[bad] > threshold).double().mean())
 
 
+@numbers
 def precision_at(score: Tensor, bad: Tensor, budget: int) -> float:
     """Share of poison among the ``budget`` highest scores; ties at the edge count by their mean."""
     score, bad = _check(score, bad)
-    if not 1 <= budget <= len(score):
-        raise ValueError(f"budget: got {budget}; 1..{len(score)} is allowed")
+    integer(budget, "budget", 1, len(score))
     edge = score.topk(budget).values[-1]
     above, tied = score > edge, score == edge
     share = (budget - int(above.sum())) / int(tied.sum())
     return (int(bad[above].sum()) + share * int(bad[tied].sum())) / budget
 
 
+@numbers
 def evaluate(score: Tensor, bad: Tensor, budget: int | None = None) -> dict[str, float]:
     """AUROC, TPR at 1% and 5% FPR, precision at ``budget`` (None: the number of poisons)."""
-    budget = int(bad.sum()) if budget is None else budget
+    budget = int(array(bad, "bad").sum()) if budget is None else budget
     return {
         "auroc": auroc(score, bad),
         "tpr_1": tpr_at_fpr(score, bad, 0.01),
@@ -88,8 +90,7 @@ def evaluate(score: Tensor, bad: Tensor, budget: int | None = None) -> dict[str,
 
 def random_score(labels: Tensor, seed: int = 0) -> Tensor:
     """The control: a score that knows nothing, ``[N]``."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(len(labels), dtype=torch.float64, generator=generator)
+    return torch.rand(len(labels), dtype=torch.float64, generator=seeded(seed))
 
 
 def _ranks(values: Tensor) -> Tensor:
@@ -99,11 +100,10 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 def _check(score: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:
-    score, bad = score.detach().cpu().double(), bad.cpu()
+    score, bad = array(score, "score").detach().cpu().double(), array(bad, "bad").cpu()
     if score.ndim != 1 or bad.shape != score.shape or bad.dtype != torch.bool:
         raise ValueError(f"bad: got {bad.dtype} {tuple(bad.shape)}; bool {tuple(score.shape)}")
-    if not score.isfinite().all():
-        raise ValueError("score: NaN or infinite values; only finite ones are allowed")
+    finite(score, "score")
     if bad.all() or not bad.any():
         raise ValueError("bad: all samples are of one kind; both kinds are needed")
     return score, bad

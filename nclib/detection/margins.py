@@ -10,8 +10,10 @@ from torch.nn.functional import normalize
 
 from nclib.detection.common import class_means, prepare, whitener
 from nclib.detection.neighbours import nearest
+from nclib.doors import array, finite, integer, numbers, seeded
 
 
+@numbers
 def whitened_margin(features: Tensor, labels: Tensor, *, shrink: float | None = None) -> Tensor:
     """Squared Mahalanobis distance to the own class mean minus that to the nearest other, ``[N]``.
 
@@ -28,8 +30,9 @@ def cosine_margin(features: Tensor, labels: Tensor) -> Tensor:
     """Cosine to the nearest other class mean minus that to the own, all centred: ``[N]``."""
     hidden, labels, count = prepare(features, labels)
     means = class_means(hidden, labels, count)
-    centre = means.mean(0)
-    cosines = normalize(hidden - centre, dim=1) @ normalize(means - centre, dim=1).T
+    centre, tiny = means.mean(0), torch.finfo(torch.float64).tiny
+    directions = normalize(hidden - centre, dim=1, eps=tiny)
+    cosines = directions @ normalize(means - centre, dim=1, eps=tiny).T
     return _own_minus_other(-cosines, labels)
 
 
@@ -51,6 +54,7 @@ def ncc_depth(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     return len(agrees) + 1 - tail
 
 
+@numbers
 def deep_knn(features: Tensor, labels: Tensor, *, k: int | None = None) -> Tensor:
     """Share of the k nearest that vote for the strongest other label, minus the own's: ``[N]``.
 
@@ -59,12 +63,14 @@ def deep_knn(features: Tensor, labels: Tensor, *, k: int | None = None) -> Tenso
     """
     hidden, labels, count = prepare(features, labels)
     k = min(50, int(labels.bincount().min())) if k is None else k
+    integer(k, "k", 1, len(hidden) - 1)
     near = labels[nearest(hidden, k)]
     votes = hidden.new_zeros(len(hidden), count)
     votes.scatter_add_(1, near, hidden.new_ones(near.shape))
     return _own_minus_other(-votes / k, labels)
 
 
+@numbers
 def confident_learning(
     features: Tensor,
     labels: Tensor,
@@ -78,20 +84,29 @@ def confident_learning(
     Northcutt et al. 2021 (arXiv 1911.00068): the threshold of class c is the mean p_c over the
     samples labelled c, and the probabilities are out of fold. ``probabilities`` ``[N, K]`` come
     from outside, or None: a Gaussian classifier with one shrunk covariance, fitted on the other
-    ``folds``. Raises ``ValueError`` like ``prepare`` and for probabilities that do not fit.
+    ``folds``. Raises ``ValueError`` like ``prepare`` and for probabilities that do not fit or are
+    none: each in [0, 1], each row with sum 1. Logits are not.
     """
     hidden, labels, count = prepare(features, labels)
     if probabilities is None:
         probabilities = out_of_fold(hidden, labels, folds=folds, seed=seed)
-    elif tuple(probabilities.shape) != (len(labels), count) or not probabilities.isfinite().all():
-        got = tuple(probabilities.shape)
-        raise ValueError(f"probabilities: got {got}; finite [{len(labels)}, {count}] is needed")
-    likely = probabilities.detach().cpu().double()
+    likely = array(probabilities, "probabilities").detach().cpu().double()
+    if tuple(likely.shape) != (len(labels), count):
+        got = tuple(likely.shape)
+        raise ValueError(f"probabilities: got {got}; [{len(labels)}, {count}] is needed")
+    finite(likely, "probabilities")
+    low, off = float(likely.min()), float((likely.sum(1) - 1).abs().max())
+    if low < 0 or off > 1e-2:  # half precision rounds a row by some thousandths
+        raise ValueError(
+            f"probabilities: the least is {low:.3g}, a row's sum is off 1 by {off:.3g}; numbers "
+            "of [0, 1] whose rows add up to 1 are needed (the softmax of logits)"
+        )
     own = likely.gather(1, labels[:, None]).squeeze(1)
     threshold = likely.new_zeros(count).index_add_(0, labels, own) / labels.bincount()
     return _own_minus_other(threshold - likely, labels)
 
 
+@numbers
 def out_of_fold(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> Tensor:
     """Class probabilities ``[N, K]`` from nearest whitened class means of the *other* folds."""
     hidden, labels, count = prepare(features, labels)
@@ -109,9 +124,10 @@ def out_of_fold(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int =
 def fold_of(labels: Tensor, folds: int, seed: int = 0) -> Tensor:
     """A fold 0..folds-1 for each sample, equally many of every class: ``[N]``."""
     smallest = int(labels.bincount().min())
-    if not 2 <= folds <= smallest:
+    integer(folds, "folds", 2)
+    if folds > smallest:
         raise ValueError(f"folds: got {folds}; 2..{smallest} is allowed (the smallest class)")
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(labels), generator=seeded(seed))
     order = order[labels[order].argsort(stable=True)]
     return torch.empty_like(labels).index_copy_(0, order, torch.arange(len(labels)) % folds)
 

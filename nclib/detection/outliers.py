@@ -12,7 +12,7 @@ from nclib.detection.common import class_means, main_axes, per_class, prepare, r
 def nc1_residual(features: Tensor, labels: Tensor, *, robust: bool = False) -> Tensor:
     """q_i, whose mean is NC1, or its robust z-score in the class: ``[N]`` (Papyan et al. 2020)."""
     hidden, labels, count = prepare(features, labels)
-    score = geometry.residual(features.detach().cpu(), labels)
+    score = geometry.residual(features, labels)
     if robust:
         for index in per_class(labels, count):
             score[index] = robust_z(score[index])
@@ -181,4 +181,5 @@ def class_norm_index(features: Tensor, labels: Tensor) -> Tensor:
 
 def class_norm(features: Tensor, labels: Tensor) -> Tensor:
     """``class_norm_index`` of the sample's class: ``[N]``. It names a class, not a sample."""
-    return class_norm_index(features, labels)[labels.cpu()]
+    hidden, labels, _ = prepare(features, labels)
+    return class_norm_index(hidden, labels)[labels]

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nclib.doors import array, finite, integer, numbers, seeded
+
 NULLS = ("permutation", "wild")
 
 
@@ -21,10 +23,9 @@ def kernel(rows: Tensor, columns: Tensor | None = None, median: float | None = N
 
     m is the median squared distance of all pairs of different rows, or ``median``.
     """
-    rows = rows.detach().cpu().double().flatten(1)
-    columns = rows if columns is None else columns.detach().cpu().double().flatten(1)
-    if not (rows.isfinite().all() and columns.isfinite().all()):
-        raise ValueError("features: NaN or infinite values; only finite ones are allowed")
+    rows = finite(array(rows, "features").detach().cpu().double().flatten(1), "features")
+    columns = rows if columns is None else array(columns, "features").detach().cpu()
+    columns = finite(columns.double().flatten(1), "features")
     norms = rows.square().sum(1)[:, None] + columns.square().sum(1)
     distance = torch.addmm(norms, rows, columns.T, alpha=-2).clamp_min_(0)
     median = median_distance(rows) if median is None else median
@@ -48,12 +49,13 @@ def mmd(natural: Tensor, suspect: Tensor) -> float:
 
     Raises ``ValueError`` for an empty sample, other shapes, and samples of different D.
     """
-    _check_samples(natural, suspect, 1)
+    natural, suspect = _samples(natural, suspect, 1)
     n = len(natural)
     k = kernel(torch.cat([natural, suspect]))
     return float(k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean())
 
 
+@numbers
 def mmd_test(
     natural: Tensor,
     suspect: Tensor,
@@ -67,13 +69,14 @@ def mmd_test(
     ``null="permutation"`` is exact: p = (1 + #{T_b >= T}) / (B + 1). ``"wild"`` is the published
     bootstrap with Gaussian weights and the diagonal kept (equal n only): far too careful.
     """
-    _check(natural, suspect, permutations, null)
+    natural, suspect = _check(natural, suspect, permutations, null)
     n, m = len(natural), len(suspect)
     k = kernel(torch.cat([natural, suspect]))
-    weights = _weights(n, m, 1, permutations, null, torch.Generator().manual_seed(seed))
+    weights = _weights(n, m, 1, permutations, null, seeded(seed))
     return float(_p_values(k[None], weights)[0])
 
 
+@numbers
 def rate_p_values(
     natural: Tensor,
     suspect: Tensor | None,
@@ -90,14 +93,15 @@ def rate_p_values(
     everything serves all tests, and each null distribution is one matrix product. The tests share
     a pool, so they are not independent. Raises ``ValueError`` where a pool has too few samples.
     """
-    _check(natural, natural if suspect is None else suspect, permutations, null)
+    natural, other = _check(natural, natural if suspect is None else suspect, permutations, null)
+    suspect = None if suspect is None else other
     own = 2 * n if suspect is None else n  # draws from the naturals
     need = {"natural": (len(natural), own)}
     need |= {} if suspect is None else {"suspect": (len(suspect), n)}
     for name, (have, want) in need.items():
-        if have < want or n < 2 or tests < 1:
+        if have < integer(want, "n") or n < 2 or integer(tests, "tests") < 1:
             raise ValueError(f"{name}: {have} samples; {want} for each of {tests} tests with n={n}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     pool = natural if suspect is None else torch.cat([natural, suspect])
     k = kernel(pool)
     # one set of random splits serves every test: a split knows nothing of the data
@@ -114,6 +118,7 @@ def rate_p_values(
     return torch.cat(found)
 
 
+@numbers
 def layer_rates(
     natural: Mapping[str, Tensor],
     suspect: Mapping[str, Tensor] | None,
@@ -145,6 +150,7 @@ def layer_p_values(
     }
 
 
+@numbers
 def check_resolution(layers: int, permutations: int, level: float) -> None:
     """Refuse permutations so few that no joint p-value of ``layers`` tests can reach ``level``."""
     if not 0 < level < 1:
@@ -158,6 +164,9 @@ def check_resolution(layers: int, permutations: int, level: float) -> None:
 
 def bonferroni(p: Tensor) -> Tensor:
     """One valid p-value from one per layer: min(1, L min p), ``[L, ...]`` -> ``[...]``."""
+    p = array(p, "p")
+    if not ((p >= 0) & (p <= 1)).all():  # NaN is neither
+        raise ValueError("p: values outside [0, 1]; p-values are needed")
     return (len(p) * p.amin(0)).clamp_max(1)
 
 
@@ -167,7 +176,7 @@ def witness(natural: Tensor, suspect: Tensor, *, signed: bool = True) -> Tensor:
     witness(t) = mean over j != t of k(y_j, t) - mean over i of k(x_i, t), one bandwidth for all.
     ``signed=False`` drops the sign, as published: then a natural among the suspects scores high.
     """
-    _check(natural, suspect, 1, "permutation")
+    natural, suspect = _check(natural, suspect, 1, "permutation")
     pool = torch.cat([natural, suspect])
     k = kernel(suspect, pool, median_distance(pool))
     near = k[:, len(natural) :]
@@ -176,19 +185,24 @@ def witness(natural: Tensor, suspect: Tensor, *, signed: bool = True) -> Tensor:
     return value if signed else value.abs()
 
 
+@numbers
 def top(score: Tensor, count: int = 100) -> Tensor:
-    """Positions of the ``count`` highest scores (all, where there are fewer), highest first."""
-    if count < 0:
-        raise ValueError(f"count: got {count}; 0 or more is allowed")
+    """Positions of the ``count`` highest scores (all, where there are fewer), highest first.
+
+    Raises ``ValueError`` for a score that is not finite: NaN has no rank.
+    """
+    integer(count, "count", 0)
+    score = finite(array(score, "score"), "score")
     return score.argsort(descending=True, stable=True)[:count]
 
 
+@numbers
 def disjoint_halves(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Two disjoint random halves of 0..count-1: naturals from one, attacked ones from the other.
 
     An image and its own adversarial copy in the two samples would lower the power.
     """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(count, generator=seeded(seed))
     return order[: count // 2].sort().values, order[count // 2 :].sort().values
 
 
@@ -219,20 +233,24 @@ def _p_values(blocks: Tensor, weights: Tensor) -> Tensor:
     return (1 + (statistic[:, 1:] >= truth - slack).sum(1)) / statistic.shape[1]
 
 
-def _check(natural: Tensor, suspect: Tensor, permutations: int, null: str) -> None:
+def _check(natural: Tensor, suspect: Tensor, permutations: int, null: str) -> tuple[Tensor, Tensor]:
     if null not in NULLS:
         raise ValueError(f"null: got {null!r}; 'permutation' or 'wild' is allowed")
-    if permutations < 1:
-        raise ValueError(f"permutations: got {permutations}; at least 1 is needed")
-    _check_samples(natural, suspect, 2)
+    integer(permutations, "permutations", 1)
+    natural, suspect = _samples(natural, suspect, 2)
     if null == "wild" and len(natural) != len(suspect):
         raise ValueError(f"suspect: {len(suspect)} samples; 'wild' needs {len(natural)}, as many")
+    return natural, suspect
 
 
-def _check_samples(natural: Tensor, suspect: Tensor, least: int) -> None:
+def _samples(natural: Tensor, suspect: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    """Both as tensors on the CPU, or a ``ValueError``."""
+    natural, suspect = array(natural, "natural").cpu(), array(suspect, "suspect").cpu()
     for name, rows in (("natural", natural), ("suspect", suspect)):
         if rows.ndim != 2 or len(rows) < least or not rows.is_floating_point():
             got = f"{rows.dtype} {tuple(rows.shape)}"
             raise ValueError(f"{name}: got {got}; floats [n >= {least}, D] are needed")
+        finite(rows, name)
     if natural.shape[1] != suspect.shape[1]:
         raise ValueError(f"suspect: {suspect.shape[1]} features; {natural.shape[1]} are needed")
+    return natural, suspect
