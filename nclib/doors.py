@@ -10,7 +10,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 P, R = ParamSpec("P"), TypeVar("R")
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """A scalar of numpy or torch as a Python number; anything else as it is."""
     scalar = isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0
     return value.item() if scalar else value
@@ -51,7 +51,7 @@ def gradients(function: Callable[P, R]) -> Callable[P, R]:
     return door
 
 
-def ordinary(value: object) -> object:
+def ordinary(value: Any) -> Any:
     """``value``, copied where it is a tensor from inside ``torch.inference_mode()``.
 
     Raises ``ValueError`` for a model with weights from there: a copy would not be the caller's.

@@ -60,16 +60,15 @@ def robustness(
     rows, worst = [], dict.fromkeys(eps, clean)
     bar = tqdm(total=len(attacks) * len(eps), desc="attacks", disable=not progress)
     for name, attack in attacks.items():
-        nearest, aim = None, _aimed(attack)
-        if aim is None:
-            nearest = _distance(attack, model, images, labels, batch_size)
+        aim = _aimed(attack)
+        nearest = images if aim else _distance(attack, model, images, labels, batch_size)
         for value in eps:
             if value == 0:
                 holds = clean
-            elif nearest is not None:
-                holds = nearest > value
-            else:
+            elif aim is not None:
                 holds = _holds(model, aim(model, images, labels, value), labels, batch_size)
+            else:
+                holds = nearest > value
             worst[value] = worst[value] & holds
             rows.append((name, float(value), _mean(holds)))
             bar.update()
