@@ -42,10 +42,10 @@ def collapse_job(photos: Photographs, out: Path, left: Left) -> None:
 def speed_job(photos: Photographs, out: Path, left: Left) -> None:
     """The schedules of the fast network and of ResNet-18."""
     dry = len(photos.train) < 1000
-    for arch, schedules in speed.SCHEDULES.items():
-        for epochs in [1] if dry else schedules:
-            if left() > 60:
-                speed.run(photos, speed.table(out), arch, epochs, warm=not dry)
+    schedules = {"fast": (1,)} if dry else speed.SCHEDULES
+    for arch, epochs in ((arch, n) for arch, counts in schedules.items() for n in counts):
+        if left() > 60:
+            speed.run(photos, speed.table(out), arch, epochs, warm=not dry)
 
 
 # name, value, function: the higher the value, the earlier it runs
@@ -53,10 +53,8 @@ JOBS: list[tuple[str, float, Job]] = [
     ("speed", 9, speed_job),
     ("collapse", 10, collapse_job),
 ]
-TABLES = {
-    "photographs_collapse": collapse.KEY,
-    "photographs_speed": speed.KEY,
-}  # what the jobs write, and what identifies a row
+# what the jobs write, and what tells its rows apart
+TABLES = {"photographs_collapse": collapse.KEY, "photographs_speed": speed.KEY}
 
 
 def run(archive: Path, out: Path, minutes: float = 10, images: int | None = None) -> list[str]:
