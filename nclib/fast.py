@@ -107,7 +107,7 @@ def recipe(
     lr: float = 1.5,
     momentum: float = 0.85,
     weight_decay: float = 1.3e-3,
-    batch_size: int = 1024,
+    batch_size: int = 512,
     smoothing: float = 0.2,
 ) -> dict:
     """The keywords that make ``training.fit`` fast: ``fit(model, train, **recipe(train))``.

@@ -58,23 +58,26 @@ def run(
     if (found := tuple(str(key[name]) for name in KEY)) in rows:
         return rows.rows[found]
     plan = fast.recipe(train, epochs=epochs) | (PLAIN if arch == "resnet18" else {})
-    plan |= {"cache": False, "progress": False}
+    plan |= {"cache": False}
     if warm:
         few = train.subset(torch.arange(min(len(train), 4 * plan["batch_size"])))
-        training.fit(models.build(arch, few), few, **plan | {"epochs": 1})
+        training.fit(models.build(arch, few), few, **plan | {"epochs": 1}, progress=False)
     model = models.build(arch, train, seed=seed)
     cost = flops(model, train.images[:8]) * len(train) * epochs
     clock = time.process_time()
     with device.Timer(train.device) as timer:
         done = training.fit(model, train, **plan, seed=seed)
     clock = time.process_time() - clock
-    votes = fast.vote(model, test.images).argmax(1) == test.labels
+    half = device.has_fast_bfloat16(train.device)
+    with torch.autocast(train.device.type, torch.bfloat16, enabled=half):
+        accuracy = training.accuracy(model, test)
+        votes = fast.vote(model, test.images).argmax(1) == test.labels
     row = key | {
         "seconds": timer.seconds,
         "cpu_seconds": clock,
         "tflop": cost / 1e12,
         "train_loss": done.history["loss"][-1],
-        "accuracy": training.accuracy(model, test),
+        "accuracy": accuracy,
         "vote_accuracy": float(votes.cpu().double().mean()),
     }
     rows.append(row)
@@ -93,7 +96,7 @@ def main() -> None:
     for seed in options.seeds:
         for arch in options.archs:
             for epochs in options.epochs or SCHEDULES[arch]:
-                run(photos, rows, arch, epochs, seed)
+                run(photos, rows, arch, epochs, seed, warm=photos.train.device.type != "cpu")
 
 
 if __name__ == "__main__":
