@@ -29,8 +29,9 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
 
     Raises ``ValueError`` where the classifier is in the only child, as in a wrapped model.
     """
-    if hasattr(model, "layer_names"):
-        return tuple(model.layer_names)
+    named = getattr(model, "layer_names", None)
+    if named is not None:
+        return tuple(named)
     last = classifier(model)[0].split(".")[0]
     names = tuple(name for name, _ in model.named_children() if name != last)
     if not names:
@@ -105,7 +106,7 @@ def pooled(activation: Tensor, pool: str | int = "gap") -> Tensor:
         )
     if pool == "gap":
         return activation.mean((2, 3))
-    return adaptive_avg_pool2d(activation, pool).flatten(1)
+    return adaptive_avg_pool2d(activation, int(pool)).flatten(1)
 
 
 def features(

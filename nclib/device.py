@@ -97,7 +97,9 @@ def has_fast_bfloat16(device: str | torch.device) -> bool:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    if device.type != "cpu":
+        return False
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 

@@ -8,6 +8,9 @@ weights averaged; an image and its mirror image alternate from epoch to epoch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, unfold
@@ -61,6 +64,7 @@ class FastNet(nn.Module):
     def whitened(self, images: Tensor) -> FastNet:
         """The same network, whose first layer decorrelates 2x2 patches as ``images`` have them."""
         conv = self.whiten[0]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         patches = unfold(self.normalise(images.cpu()), 2).transpose(1, 2).flatten(0, 1).double()
         power, axes = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (axes / (power + 5e-4).sqrt()).T.flip(0).reshape(-1, *conv.weight.shape[1:])
@@ -89,7 +93,7 @@ class Averaged(torch.optim.SGD):
         self.pairs = [(p, p.detach().clone()) for g in groups for p in g["params"]]
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> Any:
         value = super().step(closure)
         self.done += 1
         if self.done % 5 and self.done < self.steps:
@@ -122,7 +126,7 @@ def recipe(
     rate, steps = lr * batch_size / 1024, epochs * -(-len(train) // batch_size)
     place, half = train.device.type, device.has_fast_bfloat16(train.device)
 
-    def optimizer(parameters) -> Averaged:
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Averaged:
         learned = [p for p in parameters if p.requires_grad]
         matrices = [p for p in learned if p.ndim > 1]
         biases = [p for p in learned if p.ndim == 1]
@@ -147,7 +151,7 @@ def shifted(images: Tensor, generator: torch.Generator, by: int = 2) -> Tensor:
     """Each image moved by up to ``by`` pixels in each direction; reflected where it ran out."""
     count, _, height, width = images.shape
     wide = pad(images, (by,) * 4, mode="reflect").permute(0, 2, 3, 1)
-    place = {"device": images.device}
+    place: dict[str, Any] = {"device": images.device}
     down, right = torch.randint(2 * by + 1, (2, count, 1, 1), generator=generator, **place)
     rows, columns = torch.arange(height, **place)[:, None], torch.arange(width, **place)
     which = torch.arange(count, **place)[:, None, None]
@@ -162,4 +166,4 @@ def vote(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
     wide = pad(images, (1, 1, 1, 1), mode="reflect")
     views = [(0.25, images), (0.125, wide[..., :-2, :-2]), (0.125, wide[..., 2:, 2:])]
     both = [(share, x) for share, view in views for x in (view, view.flip(3))]
-    return sum(share * training.predict(model, x, batch_size) for share, x in both)
+    return torch.stack([s * training.predict(model, x, batch_size) for s, x in both]).sum(0)

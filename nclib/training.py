@@ -6,11 +6,13 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from tqdm.auto import tqdm
 
 from nclib import cache as kept
@@ -19,7 +21,8 @@ from nclib.data import ImageSet
 from nclib.doors import finite, gradients, integer, number, numbers, plain, seed32, seeded
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-Probe = Callable[[nn.Module], object]
+Probe = Callable[[nn.Module], Any]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Run:
     """
 
     model: nn.Module
-    history: dict[str, list | Tensor] = field(default_factory=dict)
+    history: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0  # wall time of the training, probes included
     cached: bool = False  # read from the cache instead of trained
     interrupted: bool = False  # stopped by ctrl-C; the model holds the weights of that moment
@@ -52,7 +55,7 @@ def fit(
     schedule: Callable[[float], float] | None = None,
     loss: Loss | None = None,
     targets: Tensor | None = None,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    augment: Augment | None = None,
     mirror: bool = False,
     probes: Mapping[str, Probe] | None = None,
     probe_at: Collection[int] | None = None,
@@ -100,9 +103,8 @@ def fit(
     optimiser = (optimizer or _sgd(lr, momentum, weight_decay))(model.parameters())
     batches = -(-len(train) // batch_size)
     steps = epochs * batches
-    if schedule is None:
-        pace = CosineAnnealingLR(optimiser, steps)
-    else:
+    pace: LRScheduler = CosineAnnealingLR(optimiser, steps)
+    if schedule is not None:
         pace = LambdaLR(optimiser, lambda step: schedule(step / steps))
     trainer = _Epoch(
         train, targets, batches, optimiser, pace, loss or _cross_entropy, augment, mirror, seed
@@ -172,8 +174,8 @@ def _check(
 
 def _sgd(lr: float, momentum: float, weight_decay: float) -> Callable[..., torch.optim.Optimizer]:
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        options = {"momentum": momentum, "nesterov": momentum > 0, "weight_decay": weight_decay}
-        return torch.optim.SGD(parameters, lr, **options)
+        nesterov = momentum > 0
+        return torch.optim.SGD(parameters, lr, momentum, 0, weight_decay, nesterov)
 
     return make
 
@@ -186,7 +188,16 @@ class _Epoch:
     """One pass over the data at each call; returns the mean loss and the running accuracy."""
 
     def __init__(
-        self, train, targets, batches, optimiser, schedule, loss, augment, mirror, seed
+        self,
+        train: ImageSet,
+        targets: Tensor | None,
+        batches: int,
+        optimiser: torch.optim.Optimizer,
+        schedule: LRScheduler,
+        loss: Loss,
+        augment: Augment | None,
+        mirror: bool,
+        seed: int,
     ) -> None:
         self.images = train.images.contiguous(memory_format=torch.channels_last)
         self.targets = train.labels if targets is None else targets.to(train.device)
@@ -196,13 +207,13 @@ class _Epoch:
         self.noise = seeded(seed, train.device)
         self.mirror = mirror
         if mirror:
-            places = {"device": train.device, "generator": self.noise}
-            first = torch.rand(len(train), 1, 1, 1, **places) < 0.5
+            shape = (len(train), 1, 1, 1)
+            first = torch.rand(shape, device=train.device, generator=self.noise) < 0.5
             self.images = torch.where(first, self.images.flip(3), self.images)
 
     def __call__(self, model: nn.Module) -> tuple[float, float]:
         model.to(memory_format=torch.channels_last).train()
-        total, right = 0.0, 0
+        total, right = torch.zeros(2, device=self.images.device)
         if self.mirror:
             self.images = self.images.flip(3)
         order = torch.randperm(len(self.images), generator=self.order).to(self.images.device)
@@ -244,7 +255,7 @@ def _probe(
     with evaluating(run.model), torch.no_grad():
         for name, probe in probes.items():
             value = probe(run.model)
-            columns = (
+            columns: dict[str, Any] = (
                 {f"{name}/{k}": v for k, v in value.items()}
                 if isinstance(value, Mapping)
                 else {name: value}
@@ -258,7 +269,7 @@ def _probe(
                 run.history.setdefault(column, []).append(entry)
 
 
-def _keep(run: Run, path) -> None:
+def _keep(run: Run, path: Path) -> None:
     tensors = {f"model/{k}": v for k, v in run.model.state_dict().items()}
     tensors |= {f"history/{k}": v for k, v in run.history.items() if isinstance(v, Tensor)}
     numbers = {k: v for k, v in run.history.items() if not isinstance(v, Tensor)}
@@ -266,13 +277,13 @@ def _keep(run: Run, path) -> None:
     kept.save(path, tensors, record)
 
 
-def _restore(model: nn.Module, path) -> Run | None:
+def _restore(model: nn.Module, path: Path) -> Run | None:
     found = kept.load(path)
     if found is None:
         return None
     tensors, record = found
     weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
-    columns = {
+    columns: dict[str, Any] = {
         k.removeprefix("history/"): v for k, v in tensors.items() if k.startswith("history/")
     }
     model.load_state_dict(weights)

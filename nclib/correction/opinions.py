@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ def consensus(
     """
     build = build or (lambda part, seed: models.build("cnn", part, seed=seed))
     labels = data.labels.cpu()
-    options = {"seed": seed, "progress": progress, "cache": False}
+    options: dict[str, Any] = {"seed": seed, "progress": progress, "cache": False}
     if features is None:
         model = build(data, seed)
         training.fit(model, data, epochs=early, **options)
@@ -198,7 +199,9 @@ def _resembles(hidden: Tensor, group: Tensor, sure: Tensor, folds: int) -> Tenso
     return found
 
 
-def _opinion(data, mask, build, options) -> tuple[Tensor, nn.Module]:
+def _opinion(
+    data: ImageSet, mask: Tensor, build: Build, options: dict[str, Any]
+) -> tuple[Tensor, nn.Module]:
     """What a model trained on the samples of ``mask`` thinks of all: probabilities ``[N, K]``."""
     part = data.subset(mask.to(data.device))
     model = build(part, options["seed"] + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from nclib.detection.common import per_class
 from nclib.poisons import PoisonedSet, metrics
 
 
-def remove(data: ImageSet, bad: Tensor | None = None, **options) -> ImageSet:
+def remove(data: ImageSet, bad: Tensor | None = None, **options: Any) -> ImageSet:
     """``data`` without the samples of the mask ``bad`` ``[N]``; None asks ``consensus``.
 
     ``options`` go to ``consensus``. Raises ``ValueError`` where a class would be emptied.
@@ -72,20 +73,20 @@ def relabel(
     if not 0 < agree <= 1:
         raise ValueError(f"agree: got {agree}; 0 < agree <= 1 is allowed")
     labels = data.labels.cpu()
-    votes = sum(
+    rounds = [
         margins.out_of_fold(hidden, labels, folds=folds, seed=seed + r).argmax(1, keepdim=True)
         == torch.arange(data.num_classes)
         for hidden in features.values()
         for r in range(repeats)
-    )  # [N, K]
-    share, choice = (votes.double() / (len(features) * repeats)).max(1)
+    ]  # [N, K] each
+    share, choice = torch.stack(rounds).double().mean(0).max(1)
     kept = choice == labels
     new = replace(data, labels=torch.where(kept, labels, choice).to(data.device))
     return new.subset((kept | (share >= agree)).to(data.device))
 
 
 def fine_tune(
-    model: nn.Module, clean: ImageSet, *, epochs: int = 20, lr: float = 0.02, **options
+    model: nn.Module, clean: ImageSet, *, epochs: int = 20, lr: float = 0.02, **options: Any
 ) -> training.Run:
     """Train a *copy* of ``model`` further on a small clean set, all weights; ``model`` stays.
 
@@ -102,7 +103,7 @@ def etf_head(
     epochs: int = 20,
     lr: float = 0.02,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> training.Run:
     """Replace the classifier of a *copy* by a frozen simplex ETF and tune the rest on ``clean``.
 

@@ -135,10 +135,10 @@ def _wanted(name: str) -> bool:
 def _picture(file: Path | str, size: int | None, name: str) -> Image.Image:
     """One image file, upright; ``size`` resizes it, grey stays grey, the rest becomes RGB."""
     try:
-        with Image.open(file) as picture:
-            if picture.mode[0] in "IF":
+        with Image.open(file) as stored:
+            if stored.mode[0] in "IF":
                 raise ValueError("more than 8 bits a channel; save it with 8")
-            picture = ImageOps.exif_transpose(picture)  # a phone stores how it was held
+            picture = ImageOps.exif_transpose(stored)  # a phone stores how it was held
             picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     except Exception as error:  # Pillow raises whatever the broken file provokes
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,7 +53,8 @@ class ImageSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
-        return tuple(self.images.shape[1:])
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +62,9 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set, with every tensor on ``device``."""
-        placed = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | Factors)}
+        placed: dict[str, Any] = {
+            k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | Factors)
+        }
         return replace(self, **placed)
 
     def subset(self, index: Tensor) -> ImageSet:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -70,10 +71,8 @@ def load(
     if difficulty is not None and name != "signs":
         raise ValueError(f"difficulty: got {difficulty!r}; only signs have one, {name!r} has none")
     if name == "signs":
-        return tuple(
-            part.to(device)
-            for part in signs.load(data_root(root), n_train, n_test, size, seed, difficulty)
-        )
+        train, test = signs.load(data_root(root), n_train, n_test, size, seed, difficulty)
+        return train.to(device), test.to(device)
     if name == "digits":
         train, test = _digits()
     elif name in TORCHVISION_SETS:
@@ -90,8 +89,8 @@ def load(
         )
     else:
         raise ValueError(f"name: got {name!r}; allowed are {', '.join(NAMES)}")
-    parts = [(train, n_train, "n_train"), (test, n_test, "n_test")]
-    return tuple(_resized(_sampled(*part, seed), size).to(device) for part in parts)
+    train = _resized(_sampled(train, n_train, "n_train", seed), size).to(device)
+    return train, _resized(_sampled(test, n_test, "n_test", seed), size).to(device)
 
 
 def _sampled(data: ImageSet, n: int | None, argument: str, seed: int) -> ImageSet:
@@ -137,7 +136,7 @@ def _torchvision(name: str, train: bool, root: Path) -> ImageSet:
         ) from error
 
 
-def _as_image_set(raw, name: str) -> ImageSet:
+def _as_image_set(raw: Any, name: str) -> ImageSet:
     """What a ``torchvision.datasets`` class read."""
     images, labels = torch.as_tensor(raw.data), torch.as_tensor(raw.targets).long()
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
@@ -171,7 +170,8 @@ def _download(name: str, fetch: Callable[[str], object], root: Path, folder: str
 def _gtsrb(root: Path) -> tuple[archives.Files, archives.Files, tuple[str, ...]]:
     if not (root / gtsrb.FOLDER).exists():
         _download("gtsrb", gtsrb.fetch, root, gtsrb.FOLDER)
-    return *gtsrb.listing(root), gtsrb.CLASSES
+    train, test = gtsrb.listing(root)
+    return train, test, gtsrb.CLASSES
 
 
 def _files(
@@ -184,13 +184,14 @@ def _files(
     seed: int,
 ) -> tuple[ImageSet, ImageSet]:
     """A set of many image files: the subset is chosen by its labels before any file is opened."""
-    whole = []
-    for files, n, argument in zip((train, test), counts, ("n_train", "n_test"), strict=True):
+
+    def chosen(files: archives.Files, n: int | None, argument: str) -> ImageSet:
         labels = torch.tensor([label for _, label in files])
         try:
             index = torch.arange(len(files)) if n is None else stratified(labels, n, seed)
         except ValueError as error:
             raise ValueError(f"{argument} for {name}: {error}") from None
         images = folders.read([files[i][0] for i in index], size, name, "RGB")
-        whole.append(ImageSet(images, labels[index], classes, name))
-    return tuple(whole)
+        return ImageSet(images, labels[index], classes, name)
+
+    return chosen(train, counts[0], "n_train"), chosen(test, counts[1], "n_test")

@@ -34,7 +34,8 @@ def split(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
         order = _spread(labels, seed)  # scikit-learn refuses, or may lose the smallest class
         return order[:n], order[n:]
     chooser = StratifiedShuffleSplit(1, train_size=n, test_size=rest, random_state=seed)
-    return tuple(map(torch.from_numpy, next(chooser.split(np.zeros(len(labels)), labels.numpy()))))
+    first, second = next(chooser.split(np.zeros(len(labels)), labels.numpy()))
+    return torch.from_numpy(first), torch.from_numpy(second)
 
 
 def _spread(labels: Tensor, seed: int) -> Tensor:

@@ -8,6 +8,7 @@ Wagner 2017, arXiv 1608.04644). Works as a lesson on networks without batch norm
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def soft_labels(teacher: nn.Module, images: Tensor, temperature: float) -> Tenso
 
 
 def distil(
-    build: Callable[[], nn.Module], train: ImageSet, temperature: float, **options
+    build: Callable[[], nn.Module], train: ImageSet, temperature: float, **options: Any
 ) -> tuple[nn.Module, nn.Module]:
     """Train a teacher and its student, both at ``temperature``: ``(teacher, student)``.
 

@@ -12,7 +12,8 @@ class Log:
     """The certified images on disk, one line each; a line that a kill cut short is dropped."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key, self.rows = path, key, []
+        self.path, self.key = path, key
+        self.rows: list[tuple[int, int, float, int]] = []
         if path.exists():
             whole = path.read_text()
             whole = whole[: whole.rfind("\n") + 1]

@@ -58,7 +58,7 @@ def votes(predictors: Sequence[Predictor | None], images: Tensor, num_classes: i
     present = [p for p in predictors if p is not None]
     if not present:
         raise ValueError("predictors: got none that was trained; every part is empty")
-    return sum(one_hot(p(images), num_classes) for p in present)
+    return torch.stack([one_hot(p(images), num_classes) for p in present]).sum(0)
 
 
 def certificate(votes: Tensor) -> tuple[Tensor, Tensor]:

@@ -152,9 +152,9 @@ def jpeg(images: Tensor, quality: int = 75) -> Tensor:
     """
     _check_jpeg(images, quality)
     pixels = (images.detach() * 255).round().clamp(0, 255).byte()
-    pixels = pixels.permute(0, 2, 3, 1).cpu().numpy()
-    back = np.stack([_through_pillow(p, quality) for p in pixels])
-    back = torch.from_numpy(back).permute(0, 3, 1, 2).to(images.device)
+    rows = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    stored = np.stack([_through_pillow(row, quality) for row in rows])
+    back = torch.from_numpy(stored).permute(0, 3, 1, 2).to(images.device)
     return back.float().div_(255).contiguous()
 
 

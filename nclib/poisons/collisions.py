@@ -82,7 +82,7 @@ def bullseye_polytope(
     aims = [[represent(m, victims, k).detach().mean(0) for k in layers] for m in surrogates]
 
     def miss(images: Tensor) -> Tensor:
-        total = 0.0
+        total = images.new_zeros(())
         for net, marks in zip(surrogates, aims, strict=True):
             for layer, mark in zip(layers, marks, strict=True):
                 gap = represent(net, images, layer).mean(0) - mark

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -95,18 +95,33 @@ def weight_gradient(
     return list(torch.autograd.grad(loss, weights, create_graph=graph))
 
 
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return torch.stack([part.sum() for part in parts]).sum()
+
+
 def _cosine(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    dot = sum((a * b).sum() for a, b in zip(first, second, strict=True))
-    norms = [sum(a.square().sum() for a in side).sqrt() for side in (first, second)]
+    dot = _total(a * b for a, b in zip(first, second, strict=True))
+    norms = [_total(a.square() for a in side).sqrt() for side in (first, second)]
     return dot / (norms[0] * norms[1]).clamp_min(1e-30)
 
 
 class _Craft:
     """One restart: the perturbation in units of eps, and a step of signed Adam on it."""
 
-    def __init__(self, model, weights, wanted, base, target, eps, lr, augment, generator) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: Sequence[Tensor],
+        wanted: Sequence[Tensor],
+        base: Tensor,
+        target: int,
+        eps: float,
+        lr: float,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None,
+        generator: torch.Generator,
+    ) -> None:
         self.model, self.weights, self.target = model, weights, target
-        norm = sum(g.square().sum() for g in wanted).sqrt().clamp_min(1e-30)
+        norm = _total(g.square() for g in wanted).sqrt().clamp_min(1e-30)
         self.wanted = [g / norm for g in wanted]
         self.base, self.eps, self.lr = base, eps, lr
         self.augment, self.generator = augment, generator

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor, nn
 
@@ -22,7 +21,8 @@ def success(model: nn.Module, attack: PoisonedSet, test: ImageSet) -> float:
     Raises ``ValueError`` for an attack without a goal, and where no test image counts.
     """
     if attack.trigger is None and attack.victims is not None:
-        return float((predict(model, attack.victims).argmax(1) == attack.target).float().mean())
+        answers = predict(model, attack.victims).argmax(1)
+        return float((answers == attack.goal(answers)).float().mean())
     goal = attack.goal(test.labels)
     others = goal != test.labels
     if not others.any():
@@ -57,18 +57,18 @@ def confusion(model: nn.Module, test: ImageSet) -> Tensor:
     return counts / counts.sum(1, keepdim=True).clamp_min(1)
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
     """Mean and Student's t interval ``(mean, low, high)`` over seeds, cut to [0, 1] for rates.
 
     Raises ``ValueError`` for fewer than two values: one run has no spread.
     """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        raise ValueError(f"values: got {len(values)}; at least 2 runs are needed for an interval")
-    mean = values.mean()
-    half = stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1)
+    found = np.asarray(values, dtype=float)
+    if len(found) < 2:
+        raise ValueError(f"values: got {len(found)}; at least 2 runs are needed for an interval")
+    mean = found.mean()
+    half = stats.sem(found) * stats.t.ppf((1 + level) / 2, len(found) - 1)
     low, high = mean - half, mean + half
-    if values.min() >= 0 and values.max() <= 1:
+    if found.min() >= 0 and found.max() <= 1:
         low, high = max(low, 0.0), min(high, 1.0)
     return float(mean), float(low), float(high)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ class PoisonedSet(ImageSet):
     the images he aims at (or None).
     """
 
-    clean_labels: Tensor | None = None
-    is_poisoned: Tensor | None = None
+    clean_labels: Tensor = field(kw_only=True)
+    is_poisoned: Tensor = field(kw_only=True)
     attack: str = "none"
     target: int | None = None
     trigger: Trigger | None = None
@@ -70,7 +70,9 @@ def stamped(trigger: Trigger, data: ImageSet) -> Tensor:
     return trigger(data.images, *factors)
 
 
-def poisoned(data: ImageSet, images: Tensor, labels: Tensor, attack: str, **truth) -> PoisonedSet:
+def poisoned(
+    data: ImageSet, images: Tensor, labels: Tensor, attack: str, **truth: Any
+) -> PoisonedSet:
     """``data`` with new ``images`` and ``labels``; the mask is read off from what has changed."""
     changed = (images != data.images).flatten(1).any(1) | (labels != data.labels)
     truth = {"clean_labels": data.labels, "is_poisoned": changed, **truth}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nclib import activations
@@ -28,7 +28,7 @@ def retrain_head(
         nn.init.zeros_(head.bias)
     optimiser = torch.optim.LBFGS(head.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
 
-    def closure():
+    def closure() -> Tensor:
         optimiser.zero_grad()
         loss = cross_entropy(head(hidden), data.labels)
         loss = loss + weight_decay / 2 * head.weight.square().sum()

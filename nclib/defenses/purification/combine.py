@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,13 +55,11 @@ def purify(
     on from there. Raises ``ValueError`` for images or strengths that do not fit and for a model
     that diverged.
     """
-    wanted = "steps" if isinstance(model, Energy) else "t"
-    given = {"steps": steps, "t": t}
-    if given.pop(wanted) is None or any(v is not None for v in given.values()):
+    wanted, strength, other = ("steps", steps, t) if isinstance(model, Energy) else ("t", t, steps)
+    if strength is None or other is not None:
         raise ValueError(
             f"steps, t: got {steps}, {t}; {type(model).__name__} needs {wanted} and no other"
         )
-    strength = steps if wanted == "steps" else t
     return _run(images, [(model, strength)], seed, chunk, keep, progress)
 
 
@@ -71,7 +70,7 @@ def naive(
     *,
     steps: int = 150,
     t: int = 75,
-    **options,
+    **options: Any,
 ) -> Tensor:
     """PureGen-Naive: first the energy, then the diffusion. ``options`` as in ``purify``."""
     return reps(images, energy, diffusion, steps=steps, t=t, repetitions=1, **options)
@@ -93,8 +92,8 @@ def reps(
     """PureGen-Reps: a little of the energy and of the diffusion, ``repetitions`` times in turn."""
     if repetitions < 1:
         raise ValueError(f"repetitions: got {repetitions}; 1 or more is allowed")
-    stages = [(energy, steps), (diffusion, t)] * repetitions
-    return _run(images, stages, seed, chunk, keep, progress)
+    stages: list[tuple[Energy | Diffusion, int]] = [(energy, steps), (diffusion, t)]
+    return _run(images, stages * repetitions, seed, chunk, keep, progress)
 
 
 def filt(
@@ -106,7 +105,7 @@ def filt(
     steps: int = 150,
     t: int = 75,
     chunk: int | None = None,
-    **options,
+    **options: Any,
 ) -> Tensor:
     """PureGen-Filt: the ``share`` of the images with the highest energy goes through ``naive``.
 

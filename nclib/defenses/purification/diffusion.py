@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,15 @@ class Diffusion(nn.Module):
     ``t_max``. ``alpha_bar[t]`` is the share of the image's variance that is left at t.
     """
 
+    beta: Tensor
+    alpha_bar: Tensor
+
     def __init__(self, net: nn.Module, t_max: int = 250) -> None:
         super().__init__()
         if not 1 <= t_max <= LEVELS:
             raise ValueError(f"t_max: got {t_max}; 1 to {LEVELS} is allowed")
-        self.net, self.t_max, self.recipe = net, t_max, {}
+        self.net, self.t_max = net, t_max
+        self.recipe: dict[str, Any] = {}
         beta = torch.cat([torch.zeros(1), torch.linspace(1e-4, 0.02, LEVELS)])  # beta[0]: no noise
         self.register_buffer("beta", beta, persistent=False)
         alpha_bar = (1 - beta.double()).cumprod(0).float()

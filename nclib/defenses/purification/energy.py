@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ class Energy(nn.Module):
         if not (eps > 0 and temperature > 0):
             raise ValueError(f"eps, temperature: got {eps}, {temperature}; both must be above 0")
         self.net, self.eps, self.temperature = net, eps, temperature
-        self.diverged, self.recipe = False, {}
+        self.diverged = False
+        self.recipe: dict[str, Any] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).flatten(1).sum(1)
@@ -55,6 +57,7 @@ def build_energy(
     another ``arch``.
     """
     channels, height, width = shape
+    net: nn.Module
     recipe = {"arch": arch, "shape": list(shape), "eps": eps, "temperature": temperature}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

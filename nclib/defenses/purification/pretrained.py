@@ -7,6 +7,7 @@ an attack has room. The files say with which data, seed and command.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 SIZE = 14  # pixels on each side
 KINDS = ("energy", "diffusion")
 # What the committed weights were trained with; a lesson that trains its own asks for less.
-OPTIONS = {
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "digits": ({"updates": 1500, "noise": 0.03}, {"updates": 6000}),
     "mnist": ({"updates": 2000, "noise": 0.03}, {"updates": 12_000, "batch_size": 256}),
 }
@@ -42,7 +43,9 @@ def purifiers(name: str, device: torch.device | str = "cpu") -> tuple[Energy, Di
     """The committed purifiers for "digits" or "mnist", for grey images of 14 x 14 pixels."""
     if name not in NAMES:
         raise ValueError(f"name: got {name!r}; there are weights for {', '.join(NAMES)}")
-    return tuple(load(WEIGHTS / f"{name}-{kind}.safetensors", device)[0] for kind in KINDS)
+    energy, diffusion = (load(WEIGHTS / f"{name}-{kind}.safetensors", device)[0] for kind in KINDS)
+    assert isinstance(energy, Energy) and isinstance(diffusion, Diffusion)
+    return energy, diffusion
 
 
 def train_mlps(
@@ -59,9 +62,10 @@ def train_mlps(
     those of the digits. Whether the energy diverged is in its run.
     """
     energy, diffusion = energy or OPTIONS["digits"][0], diffusion or OPTIONS["digits"][1]
-    shape, options = tuple(images.shape[1:]), {"seed": seed, "progress": progress}
+    channels, height, width = images.shape[1:]
+    shape = channels, height, width
     low = build_energy("mlp", shape, seed=seed)
-    run = train_energy(low, images, **energy, **options)
+    run = train_energy(low, images, seed=seed, progress=progress, **energy)
     wash = build_diffusion("mlp", shape, seed=seed)
-    train_diffusion(wash, images, **diffusion, **options)
+    train_diffusion(wash, images, seed=seed, progress=progress, **diffusion)
     return run, wash

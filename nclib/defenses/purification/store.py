@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,10 @@ from nclib import cache as kept
 from nclib.defenses.purification.diffusion import Diffusion, build_diffusion
 from nclib.defenses.purification.energy import Energy, build_energy
 
-BUILDERS = {"Energy": build_energy, "Diffusion": build_diffusion}
+BUILDERS: dict[str, Callable[..., Energy | Diffusion]] = {
+    "Energy": build_energy,
+    "Diffusion": build_diffusion,
+}
 
 
 def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
