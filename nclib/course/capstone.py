@@ -137,5 +137,5 @@ def _tests(dataset: str) -> int | None:
 
 def _trained(train: ImageSet, dataset: str, seed: int) -> nn.Module:
     model = models.build("cnn", train, seed=seed)
-    options = {"epochs": EPOCHS.get(dataset, 12), "seed": seed, "progress": False}
-    return training.fit(model, train, **options).model
+    epochs = EPOCHS.get(dataset, 12)
+    return training.fit(model, train, epochs=epochs, seed=seed, progress=False).model

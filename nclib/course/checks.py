@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
 from types import FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nclib.course import exercises
 from nclib.course.exercises import NotAttempted, Wrong
@@ -93,7 +93,7 @@ def solution(name: str) -> None:
     print(told[name])
 
 
-def blank(answer: object) -> bool:
+def blank(answer: Any) -> bool:
     """None, Ellipsis, or a container that still holds one."""
     parts = answer.values() if isinstance(answer, dict) else answer
     inside = isinstance(answer, (tuple, list, dict)) and any(map(blank, parts))
@@ -105,7 +105,7 @@ def _watched(function: FunctionType) -> Callable:
     answers = 0
 
     @functools.wraps(function)
-    def watched(*args, **kwargs):
+    def watched(*args: Any, **kwargs: Any) -> Any:
         nonlocal answers
         try:
             result = function(*args, **kwargs)

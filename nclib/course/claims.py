@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from IPython.display import display
 
 from nclib.course import ranges, session
@@ -30,14 +32,19 @@ def claim(
     row, inside = ranges.numbers("values", values), ranges.allowed(above, below, near)
     if not isinstance(sentence, str) or not sentence.strip():
         raise ValueError(f"sentence: got {sentence!r:.80}; allowed is a sentence")
-    named = control if isinstance(control, dict) else {"control": control}
-    named = {str(n): ranges.numbers(f"control {n}", v) for n, v in named.items() if v is not None}
+    given = control if isinstance(control, dict) else {"control": control}
+    named = {str(n): ranges.numbers(f"control {n}", v) for n, v in given.items() if v is not None}
     holds = all(one in inside for one in (row if every else [ranges.mean(row)]))
     verdict = "holds" if holds else "does not hold here"
     wanted = f"{inside}, each" if every else str(inside)
-    rows = [("measured", ranges.spread(row), wanted, verdict)]
+    rows: list[tuple[str, ...]] = [("measured", ranges.spread(row), wanted, verdict)]
     rows += [(name, ranges.spread(numbers), "", "") for name, numbers in named.items()]
-    record = {"sentence": sentence, "values": row, "claimed": wanted, "control": named}
+    record: dict[str, Any] = {
+        "sentence": sentence,
+        "values": row,
+        "claimed": wanted,
+        "control": named,
+    }
     record |= {"holds": holds, "dataset": session.dataset()}
     display(Shown(sentence, ("", "number", "claimed", "verdict"), rows, holds, record))
     session.insist(holds, f"{sentence}: measured {ranges.spread(row)}; claimed is {wanted}")

@@ -9,7 +9,9 @@ from nclib.course.checks import blank
 from nclib.course.exercises import Prediction
 from nclib.course.shown import Shown
 
-_guesses: dict[str, object] = {}
+Said = float | list[float] | str
+
+_guesses: dict[str, Said] = {}
 
 
 def predict(name: str, guess: object) -> None:
@@ -38,14 +40,17 @@ def reveal(name: str, measured: object) -> None:
     if session.strict() and name not in _guesses:
         raise session.DoesNotHold(f"{name}: it is revealed, but nothing was predicted")
     guess = _guesses.get(name)
-    several = isinstance(found, list) and isinstance(asked.reading, ranges.Range)
-    came = ranges.spread(found) + _unit(asked) if several else _told(found, asked)
-    rows = [("you guessed", "nothing yet" if guess is None else _told(guess, asked))]
+    came, result = _told(found, asked), found
+    if isinstance(found, list) and isinstance(asked.reading, ranges.Range):
+        came, result = ranges.spread(found) + _unit(asked), ranges.mean(found)
+    rows: list[tuple[str, ...]] = [
+        ("you guessed", "nothing yet" if guess is None else _told(guess, asked))
+    ]
     rows.append(("it came out", came))
     caught = {key: why for key, why in asked.usual.items() if _matches(guess, key)}
     for key, why in (caught or asked.usual).items():
         rows.append((f"why not {_key(key, asked)}", why))
-    holds = _matches(ranges.mean(found) if several else found, asked.reading)
+    holds = _matches(result, asked.reading)
     if not holds:
         rows.append(("the text says", f"{_key(asked.reading, asked)}; not so here"))
     display(Shown(asked.question, ("", ""), rows, None if holds else False))
@@ -53,7 +58,7 @@ def reveal(name: str, measured: object) -> None:
     session.insist(holds, f"{name}: {text}")
 
 
-def _read(name: str, said: object) -> float | list[float] | str:
+def _read(name: str, said: object) -> Said:
     """A word as it is, one number, or a row of them."""
     if isinstance(said, str):
         return said.strip()
@@ -61,7 +66,7 @@ def _read(name: str, said: object) -> float | list[float] | str:
     return row if len(row) > 1 else row[0]
 
 
-def _told(said: float | list[float] | str, asked: Prediction) -> str:
+def _told(said: Said, asked: Prediction) -> str:
     if isinstance(said, list):
         return f"{', '.join(map(ranges.short, said))} ({shape(said)})"
     return said if isinstance(said, str) else ranges.short(said) + _unit(asked)

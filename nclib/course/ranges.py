@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers as kinds
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Range(NamedTuple):
@@ -15,7 +15,7 @@ class Range(NamedTuple):
     below: float | None = None
     near: tuple[float, float] | None = None
 
-    def __contains__(self, value: object) -> bool:
+    def __contains__(self, value: Any) -> bool:
         if self.near is not None:
             return abs(value - self.near[0]) <= self.near[1]
         over = self.above is None or value > self.above
@@ -87,10 +87,10 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _finite(value: object) -> bool:
+def _finite(value: Any) -> bool:
     real = isinstance(value, kinds.Real) and not isinstance(value, bool)
     return real and math.isfinite(value)

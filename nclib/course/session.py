@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from types import FrameType
 
 import torch
 
@@ -34,7 +35,7 @@ def strict() -> bool:
 
 def dataset() -> str | None:
     """``DATASET`` of the lesson that called, however deep; None where none is set."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if "DATASET" in frame.f_globals:
             return frame.f_globals["DATASET"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 CLAIM = "application/x-nclib-claim+json"  # what the site's build collects from saved outputs
 
@@ -41,6 +42,6 @@ class Shown:
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = {"text/plain": str(self), "text/html": self.html()}
         return bundle | ({CLAIM: self.record} if self.record else {})

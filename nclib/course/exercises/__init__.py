@@ -15,6 +15,7 @@ stand beside the exercises: they are noted and compared, not checked.
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
 import importlib
 import math
 import re
@@ -27,6 +28,7 @@ from nclib.course import ranges
 from nclib.course.ranges import Range
 
 Check = Callable[[object], None]
+Kind = TypeVar("Kind")
 EXERCISES: dict[str, Exercise] = {}
 PREDICTIONS: dict[str, Prediction] = {}
 
@@ -124,7 +126,7 @@ def prediction_of(name: str) -> Prediction:
     return _find(name, PREDICTIONS, "predictions")
 
 
-def _find(name: str, known: dict, what: str):
+def _find(name: str, known: Mapping[str, Kind], what: str) -> Kind:
     if isinstance(name, str) and re.fullmatch(r"\d\.\w+", name):
         raise ValueError(f"name: got {name!r}; write '0{name}'")
     _named(name)
@@ -153,7 +155,7 @@ def number(
     """A prediction: any number from ``low`` to ``high`` is right."""
 
     @exercise(name, hints=hints, reference=reference)
-    def _(answer: object) -> None:
+    def _(answer: Any) -> None:
         try:
             value = math.nan if isinstance(answer, (bool, str)) else float(answer)
         except (TypeError, ValueError):
@@ -177,8 +179,8 @@ def choice(
     @exercise(name, hints=hints, reference=right)
     def _(answer: object) -> None:
         said = answer.strip().casefold() if isinstance(answer, str) else answer
-        taken = next((o for o in options if o.casefold() == said), None)
-        expect(taken is not None, f"choose one of {', '.join(map(repr, options))}, not {answer!r}")
+        taken = next((o for o in options if o.casefold() == said), "")
+        expect(taken in options, f"choose one of {', '.join(map(repr, options))}, not {answer!r}")
         expect(taken == right, (why or {}).get(taken, "run the experiment and read the numbers"))
 
 

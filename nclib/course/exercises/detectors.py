@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -32,7 +33,7 @@ def detector(name: str, above: float, *, hints: Sequence[str]) -> None:
     """Declare exercise ``name``: a function ``score(features, labels)`` -> ``[N]``, high is odd."""
 
     @exercise(name, hints=hints, reference=detection.robust_distance)
-    def _(answer) -> None:
+    def _(answer: Any) -> None:
         for kind, features, labels, bad in toys():
             score = torch.as_tensor(answer(features, labels)).double()
             expect(score.shape == labels.shape, f"one score per sample: {tuple(labels.shape)}")

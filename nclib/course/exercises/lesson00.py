@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+from torch import Tensor
 import time
 from contextlib import ExitStack
 from unittest.mock import patch
@@ -55,7 +58,7 @@ MACHINES = {  # what is available: what to pick
         'if torch.cuda.is_available(): return torch.device("cuda") is the first of three cases.',
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     for (cuda, mps), (wanted, words) in MACHINES.items():
         with ExitStack() as stack:
             _machine(stack, cuda, mps)
@@ -66,7 +69,7 @@ def _(answer):
         expect(found.type == wanted, f"where {words}, it picks {found.type}, not {wanted}")
 
 
-def honest_seconds(work, synchronize):
+def honest_seconds(work: Callable[[], object], synchronize: Callable[[], object]) -> float:
     """Seconds that ``work()`` takes, with all that it queued and nothing that waited before."""
     synchronize()
     start = time.perf_counter()
@@ -89,7 +92,7 @@ class _Pretended:
         self.now += sum(self.queued)
         self.queued.clear()
 
-    def seconds(self, answer: object, work: float) -> tuple[float, int]:
+    def seconds(self, answer: Callable[..., float], work: float) -> tuple[float, int]:
         """What ``answer`` measures for one piece of work, and how many pieces it handed in."""
         pieces = []
 
@@ -114,7 +117,7 @@ class _Pretended:
         "time.perf_counter().",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     for work, before in ((2.0, 0.0), (2.0, 5.0), (0.5, 0.0)):
         found, pieces = _Pretended(before).seconds(answer, work)
         expect(pieces > 0, "work() was never called")
@@ -133,7 +136,9 @@ class OnMps(torch.Tensor):
     """A stand-in for a tensor on a Mac's GPU: no float64 and no numpy until it is on the CPU."""
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         given = [*args[1:], *(kwargs or {}).values()]
         name, wide = getattr(func, "__name__", ""), torch.float64 in given
         if name == "double" or wide:
@@ -157,7 +162,7 @@ CPU = ("['cpu']", str([torch.device("cpu")]))
         "x.cpu() is a copy on the CPU, x.double() one in float64. Chain them, CPU first.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     x = torch.tensor([0.5, 0.25])
     found = answer(x)
     expect(isinstance(found, torch.Tensor), f"it returns a {type(found).__name__}, not a tensor")
@@ -187,7 +192,7 @@ choice(
 )
 
 
-def stratified(labels, per_class, seed):
+def stratified(labels: Tensor, per_class: int, seed: int) -> Tensor:
     """Positions of ``per_class`` random images of each class."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
@@ -204,7 +209,7 @@ def stratified(labels, per_class, seed):
         "Take the first per_class of them for each c of labels.unique(), then torch.cat them.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     labels = torch.tensor([0] * 40 + [1] * 10 + [4] * 25)
     with torch.random.fork_rng(devices=[]):  # only the argument may matter, not the global state
         torch.manual_seed(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import math
 
 import torch
@@ -18,7 +20,7 @@ from nclib.course.exercises import Wrong, choice, exercise
         "The K directions sum to zero. Multiply that sum by one of them: 1 + (K-1) cos = 0.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     for classes, cosine in zip((3, 4), answer, strict=True):
         if not abs(cosine) <= 1:  # nan is not
             raise Wrong(f"{cosine} is no cosine; give the cosine, not the angle")
@@ -26,7 +28,7 @@ def _(answer):
             raise Wrong(f"{cosine:.3f} is not the cosine for {classes} classes; their sum is zero")
 
 
-def _nc1(features, labels):
+def _nc1(features: Tensor, labels: Tensor) -> float:
     return geometry.measure(features, labels).nc1
 
 
@@ -38,7 +40,7 @@ def _nc1(features, labels):
         "A centred row has squared length (K-1)/K. What makes it 1?",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     for classes in (2, 3, 10):
         frame = torch.as_tensor(answer(classes)).double()
         if frame.shape != (classes, classes):
@@ -62,7 +64,7 @@ def _(answer):
         "Sigma_W @ torch.linalg.pinv(Sigma_B, rtol=1e-10) is still to be divided by K.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(4).repeat(15)[:50]  # classes of 12 and 13 images
     means = torch.randn(4, 6, generator=generator)
@@ -111,7 +113,7 @@ choice(
         "You need the position of the smallest entry in each row: argmin along dimension 1.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(1)
     means = torch.randn(5, 3, generator=generator) + 2
     features = 2 * torch.randn(40, 3, generator=generator) + 2

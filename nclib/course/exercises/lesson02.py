@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 from nclib.poisons import triggers
 
 
-def _flip(labels, rate, num_classes, generator):
+def _flip(
+    labels: Tensor, rate: float, num_classes: int, generator: torch.Generator
+) -> Tensor:
     chosen = torch.randperm(len(labels), generator=generator)[: round(rate * len(labels))]
     shift = torch.randint(1, num_classes, (len(chosen),), generator=generator)
     flipped = labels.clone()
@@ -24,7 +28,7 @@ def _flip(labels, rate, num_classes, generator):
         "torch.randint(1, K, (count,), generator=generator) never is 0. Add it modulo K.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     labels = torch.arange(1000) % 5
     before = labels.clone()
     found, again = (
@@ -54,7 +58,7 @@ def _(answer):
         "One pixel from the edge, three pixels wide: the slice is -4:-1, for rows and columns.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     for shape in ((1, 8, 8), (3, 12, 10)):
         images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)) * 0.9
         before = images.clone()

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib.course.exercises import Wrong, choice, close, exercise, expect
 
 
-def _step(images, base, goal, represent, lr, beta):
+def _step(
+    images: Tensor,
+    base: Tensor,
+    goal: Tensor,
+    represent: Callable[[Tensor], Tensor],
+    lr: float,
+    beta: float,
+) -> Tensor:
     images = images.detach().requires_grad_()
     distance = (represent(images) - goal).square().sum()
     (slope,) = torch.autograd.grad(distance, images)
@@ -24,13 +34,13 @@ def _step(images, base, goal, represent, lr, beta):
         "Images stay in [0, 1]: clamp at the end.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(16, 5, generator=generator) / 4
     base, start = (torch.rand(3, 1, 4, 4, generator=generator) / 2 + 0.25 for _ in range(2))
     goal = torch.randn(1, 5, generator=generator)
 
-    def represent(x):
+    def represent(x: Tensor) -> Tensor:
         return x.flatten(1) @ matrix
 
     before = start.clone()
@@ -58,7 +68,7 @@ def _(answer):
         "Squared length of the gap, divided by the squared length of the victim's features.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, goal = torch.randn(5, 8, generator=generator), torch.randn(8, generator=generator)
     found = torch.as_tensor(answer(hidden, goal))
@@ -73,10 +83,9 @@ def _(answer):
     close(answer(around, goal), 0.0, "the loss of two poisons around the victim", atol=1e-5)
 
 
-def _alignment(first, second):
-    dot = sum((a * b).sum() for a, b in zip(first, second, strict=True))
-    lengths = [sum(a.square().sum() for a in side).sqrt() for side in (first, second)]
-    return float(dot / (lengths[0] * lengths[1]))
+def _alignment(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    one, two = (torch.cat([a.flatten() for a in side]) for side in (first, second))
+    return float(one @ two / (one.norm() * two.norm()))
 
 
 @exercise(
@@ -87,15 +96,15 @@ def _alignment(first, second):
         "Sum the products over all tensors; divide by the two lengths, each over all tensors.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = (
         [torch.randn(s, generator=generator) for s in ((4, 3), (4,), (2, 4))] for _ in range(2)
     )
     second = [b + scale * a for a, b, scale in zip(first, second, (3, 0.1, 1), strict=True)]
     found = float(answer(first, second))
+    exact = _alignment(first, second)
     flat = [torch.cat([a.flatten() for a in side]) for side in (first, second)]
-    exact = float(torch.cosine_similarity(*flat, dim=0))
     pairs = zip(first, second, strict=True)
     mean = sum(float(torch.cosine_similarity(a.ravel(), b.ravel(), dim=0)) for a, b in pairs) / 3
     if abs(found - mean) < 1e-4:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib import detection, geometry
 from nclib.course.exercises import choice, close, exercise, expect
 
 
-def _margin(features, labels):
+def _margin(features: Tensor, labels: Tensor) -> Tensor:
     return detection.whitened_margin(features, labels, shrink=0.1)
 
 
-def _three_blobs():
+def _three_blobs() -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(4)
     labels = torch.arange(3).repeat(40)
     means = 4 * geometry.simplex_etf(3, 5)
@@ -45,7 +47,7 @@ choice(
         "torch.einsum('nkd,de,nke->nk', d, inverse, d). Own minus the smallest other.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     features, labels = _three_blobs()
     found = torch.as_tensor(answer(features, labels)).double()
     expect(found.shape == labels.shape, f"one number per sample: {tuple(labels.shape)} is expected")
@@ -69,7 +71,7 @@ def _(answer):
         "agree.flip(0).double().cumprod(0).sum(0) is that run; the depth is L + 1 minus it.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     good = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
     bad = torch.tensor([[0.0], [0.1], [5.0], [5.0], [5.1], [5.2]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib import correction
@@ -9,11 +11,11 @@ from nclib.course.exercises import choice, exercise, expect
 from nclib.course.exercises.detectors import detector
 
 
-def _core(odd, labels):
+def _core(odd: Tensor, labels: Tensor) -> Tensor:
     return correction.core_of(odd, labels, 0.2)
 
 
-def _second_look(logits, labels, doubted):
+def _second_look(logits: Tensor, labels: Tensor, doubted: Tensor) -> Tensor:
     own = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
     return doubted & (own < 1 / logits.shape[1])
 
@@ -27,7 +29,7 @@ def _second_look(logits, labels, doubted):
         "mask[index[order]] = True puts them back into their places in the whole set.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(5)
     labels = torch.arange(3).repeat_interleave(torch.tensor([13, 20, 37]))
     labels = labels[torch.randperm(70, generator=draw)]
@@ -50,7 +52,7 @@ def _(answer):
         "Only doubted samples can be removed: doubted & (own < 1 / logits.shape[1]).",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(6)
     logits, labels = 3 * torch.randn(200, 4, generator=draw), torch.arange(200) % 4
     doubted = torch.rand(200, generator=draw) < 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import itertools
 
 import torch
@@ -27,11 +29,11 @@ choice(
 
 
 def _linear(seed: int, pixels: int = 6, classes: int = 3) -> nn.Module:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
+    layer = nn.Linear(pixels, classes)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        net[1].weight.copy_(torch.randn(classes, pixels, generator=generator))
-    return net
+        layer.weight.copy_(torch.randn(classes, pixels, generator=generator))
+    return nn.Sequential(nn.Flatten(), layer)
 
 
 @exercise(
@@ -42,7 +44,7 @@ def _linear(seed: int, pixels: int = 6, classes: int = 3) -> nn.Module:
         "images + eps * gradient.sign() leaves [0, 1] where a pixel was black or white: clamp.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     net, eps = _linear(0), 0.1
     draw = torch.Generator().manual_seed(1)
     images = 0.2 + 0.6 * torch.rand(8, 1, 2, 3, generator=draw)
@@ -75,7 +77,9 @@ def _(answer):
         raise Wrong("your images differ from nclib.attacks.fgsm")
 
 
-def _attacked(answer, net, images, labels, eps):
+def _attacked(
+    answer: Any, net: nn.Module, images: Tensor, labels: Tensor, eps: float
+) -> Tensor:
     kept = images.clone()
     found = torch.as_tensor(answer(net, images, labels, eps)).detach()
     if found.shape != images.shape:
@@ -88,7 +92,7 @@ def _attacked(answer, net, images, labels, eps):
     return found
 
 
-def _pgd_step(x, images, gradient, alpha, eps):
+def _pgd_step(x: Tensor, images: Tensor, gradient: Tensor, alpha: float, eps: float) -> Tensor:
     return (x + alpha * gradient.sign()).clamp(images - eps, images + eps).clamp(0, 1)
 
 
@@ -100,7 +104,7 @@ def _pgd_step(x, images, gradient, alpha, eps):
         "clamp takes tensors as bounds: x.clamp(images - eps, images + eps).clamp(0, 1).",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(4, 1, 5, 5, generator=draw)
     gradient = torch.randn(images.shape, generator=draw)
@@ -142,7 +146,7 @@ choice(
         "For the best other one, put -inf in the label's place (scatter), then max over dim 1.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(40, 5, generator=draw) - 4  # mostly below 0
     labels = torch.arange(40) % 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib import detection
@@ -9,21 +11,21 @@ from nclib.detection import two_sample
 from nclib.course.exercises import choice, close, exercise, expect
 
 
-def _mmd(k, n):
+def _mmd(k: Tensor, n: int) -> float:
     return float(k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean())
 
 
-def _p_value(truth, shuffled):
+def _p_value(truth: Tensor, shuffled: Tensor) -> float:
     return (1 + int((shuffled >= truth).sum())) / (len(shuffled) + 1)
 
 
-def _witness(k, n):
+def _witness(k: Tensor, n: int) -> Tensor:
     near = k[n:, n:]
     own = (near.sum(1) - near.diagonal()) / (len(near) - 1)
     return own - k[n:, :n].mean(1)
 
 
-def _samples():
+def _samples() -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(6)
     x, y = torch.randn(12, 3, generator=draw), torch.randn(20, 3, generator=draw)
     y[:5] += 4
@@ -38,7 +40,7 @@ def _samples():
         "k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean()",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     x, y = _samples()
     k = two_sample.kernel(torch.cat([x, y]))
     found = float(answer(k, 12))
@@ -57,7 +59,7 @@ def _(answer):
         "(1 + count) / (B + 1)",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     shuffled = torch.arange(1, 100) / 100
     for truth, wanted in ((2.0, 0.01), (0.0, 1.0), (0.95, 0.06)):
         found = float(answer(torch.tensor(truth), shuffled))
@@ -75,7 +77,7 @@ def _(answer):
         "near = k[n:, n:]; (near.sum(1) - near.diagonal()) / (len(near) - 1) - k[n:, :n].mean(1)",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     x, y = _samples()
     found = torch.as_tensor(answer(two_sample.kernel(torch.cat([x, y])), 12)).double()
     expect(found.shape == (20,), f"one value per suspect: (20,) is expected, not {found.shape}")

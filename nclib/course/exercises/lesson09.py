@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import itertools
 
 import torch
@@ -12,7 +14,9 @@ from nclib import attacks
 from nclib.course.exercises import Wrong, choice, close, exercise, expect
 
 
-def _worst_margin(weight, bias, images, labels, eps):
+def _worst_margin(
+    weight: Tensor, bias: Tensor, images: Tensor, labels: Tensor, eps: float
+) -> Tensor:
     logits = images @ weight.T + bias
     lead = logits.gather(1, labels[:, None]) - logits
     lead = lead - eps * (weight[labels][:, None] - weight[None]).abs().sum(2)
@@ -28,7 +32,7 @@ def _worst_margin(weight, bias, images, labels, eps):
         "The label itself must not count: .scatter(1, labels[:, None], inf), then .min(1).values.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(4, 6, generator=draw), torch.randn(4, generator=draw)
     images, labels, eps = torch.randn(9, 6, generator=draw), torch.arange(9) % 4, 0.3
@@ -53,7 +57,9 @@ def _(answer):
     close(still, plain, "the margin at eps 0", atol=1e-4)
 
 
-def _adversarial_loss(model, images, labels, eps, steps=3):
+def _adversarial_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int = 3
+) -> Tensor:
     return cross_entropy(model(attacks.pgd(model, images, labels, eps, steps=steps)), labels)
 
 
@@ -68,7 +74,7 @@ class _Two(nn.Module):
             self.fc.weight.copy_(torch.randn(2, 4, generator=draw))
         self.passes = 0
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         self.passes += 1
         return self.fc(images.flatten(1))
 
@@ -81,7 +87,7 @@ class _Two(nn.Module):
         "cross_entropy(model(hostile), labels): the model of now, on the images of the attack.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     net, draw = _Two(), torch.Generator().manual_seed(1)
     images = 0.3 + 0.4 * torch.rand(16, 1, 2, 2, generator=draw)
     labels, eps = torch.arange(16) % 2, 0.2
@@ -133,7 +139,9 @@ choice(
 )
 
 
-def _trades_loss(clean_logits, hostile_logits, labels, beta):
+def _trades_loss(
+    clean_logits: Tensor, hostile_logits: Tensor, labels: Tensor, beta: float
+) -> Tensor:
     log_p, log_q = clean_logits.log_softmax(1), hostile_logits.log_softmax(1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(1).mean()
     return cross_entropy(clean_logits, labels) + beta * divergence
@@ -148,7 +156,7 @@ def _trades_loss(clean_logits, hostile_logits, labels, beta):
         "clean logits.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     clean, hostile = (2 * torch.randn(10, 4, generator=draw) for _ in range(2))
     labels, beta = torch.arange(10) % 4, 5.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -10,7 +12,7 @@ from nclib import attacks
 from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
-def _soft_cross_entropy(logits, targets, temperature):
+def _soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     return cross_entropy(logits / temperature, targets)
 
 
@@ -22,13 +24,13 @@ def _soft_cross_entropy(logits, targets, temperature):
         "Then -(targets * log_p).sum(1).mean(): sum over the classes, mean over the images.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(12, 5, generator=draw)
     targets = torch.randn(12, 5, generator=draw).softmax(1)
-    exact, found = cross_entropy(logits / 3, targets), torch.as_tensor(answer(logits, targets, 3.0))
-    expect(found.ndim == 0, f"one number is expected, not shape {tuple(found.shape)}")
-    found = float(found)
+    exact, got = cross_entropy(logits / 3, targets), torch.as_tensor(answer(logits, targets, 3.0))
+    expect(got.ndim == 0, f"one number is expected, not shape {tuple(got.shape)}")
+    found = float(got)
     for value, word in (
         (cross_entropy(logits, targets), "the temperature has no effect: divide the logits by it"),
         (cross_entropy(3 * logits, targets), "divide the logits by the temperature"),
@@ -60,7 +62,7 @@ choice(
 )
 
 
-def _logit_gradient(logits, labels):
+def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     one_hot = torch.eye(logits.shape[1], device=logits.device)[labels]
     return logits.softmax(1) - one_hot
 
@@ -73,7 +75,7 @@ def _logit_gradient(logits, labels):
         "torch.eye(K, device=logits.device)[labels] has one row per image with a 1 at the label.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 4, generator=draw)
     labels = torch.arange(6) % 4
@@ -107,7 +109,9 @@ number(
 )
 
 
-def _margin_pgd(model, images, labels, eps, steps=20):
+def _margin_pgd(
+    model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int = 20
+) -> Tensor:
     return attacks.margin_pgd(model, images, labels, eps, steps=steps, random_start=False)
 
 
@@ -120,7 +124,7 @@ class _Saturated(nn.Module):
         self.weight = nn.Parameter(torch.randn(3, 9, generator=draw))
         self.passes = 0
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         self.passes += 1
         return 1000 * images.flatten(1) @ self.weight.T
 
@@ -134,7 +138,7 @@ class _Saturated(nn.Module):
         "along its sign, the change clamped to [-eps, eps], the image to [0, 1].",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     net, draw = _Saturated(), torch.Generator().manual_seed(1)
     images, eps = torch.rand(30, 1, 3, 3, generator=draw), 0.1
     with torch.no_grad():

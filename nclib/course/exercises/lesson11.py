@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib.defenses.squeezing import bit_depth
@@ -17,7 +20,7 @@ from nclib.course.exercises import choice, close, exercise, expect, number
     ),
     reference=bit_depth,
 )
-def _(answer):
+def _(answer: Any) -> None:
     images = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     before = images.clone()
     for bits in (1, 2, 5):
@@ -49,7 +52,7 @@ number(
 )
 
 
-def _joint_score(before, squeezed):
+def _joint_score(before: Tensor, squeezed: Sequence[Tensor]) -> Tensor:
     shares = before.softmax(1)
     return torch.stack([(s.softmax(1) - shares).abs().sum(1) for s in squeezed]).amax(0)
 
@@ -63,7 +66,7 @@ def _joint_score(before, squeezed):
     ),
     reference=_joint_score,
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     before = 3 * torch.randn(20, 5, generator=generator)
     squeezed = [before + s * torch.randn(20, 5, generator=generator) for s in (0.5, 2.0, 1.0)]
@@ -77,7 +80,7 @@ def _(answer):
     close(found, _joint_score(before, squeezed), "the joint score")
 
 
-def _straight_through(squeeze, images):
+def _straight_through(squeeze: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return images + (squeeze(images) - images).detach()
 
 
@@ -90,12 +93,12 @@ def _straight_through(squeeze, images):
     ),
     reference=_straight_through,
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(3, 1, 4, 4, generator=generator).requires_grad_()
     weights = torch.randn(3, 1, 4, 4, generator=generator)
 
-    def squeeze(x):
+    def squeeze(x: Tensor) -> Tensor:
         return bit_depth(x, 2)
 
     found = answer(squeeze, images)

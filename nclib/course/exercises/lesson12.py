@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import numpy as np
 import torch
 from scipy.stats import binom
@@ -19,7 +21,7 @@ from nclib.course.exercises import Wrong, choice, close, exercise, expect, numbe
     ),
     reference=lambda hits, n, alpha: float(smoothing.lower_bound(hits, n, alpha)),
 )
-def _(answer):
+def _(answer: Any) -> None:
     for hits, n, alpha in ((7, 10, 0.05), (990, 1000, 0.001), (1000, 1000, 0.001)):
         found = float(answer(hits, n, alpha))
         expect(found < hits / n, f"the bound {found:.4f} should lie below the share {hits / n}")
@@ -42,7 +44,7 @@ def _(answer):
     ),
     reference=lambda share, sigma: float(smoothing.radius(share, sigma)),
 )
-def _(answer):
+def _(answer: Any) -> None:
     close(answer(0.5, 0.25), 0.0, "the radius at a share of one half")
     close(answer(0.2, 0.25), 0.0, "the radius below one half (there is none)")
     close(answer(0.9, 0.5), 2 * answer(0.9, 0.25), "the radius at twice the sigma")
@@ -80,7 +82,7 @@ choice(
 )
 
 
-def _certificate(votes):
+def _certificate(votes: Tensor) -> Any:
     label, tolerated = partition.certificate(votes[None])
     return int(label), int(tolerated)
 
@@ -94,7 +96,7 @@ def _certificate(votes):
     ),
     reference=_certificate,
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = np.random.default_rng(0)
     rows = [
         [5, 1, 0],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+from torch import Tensor
 import math
 
 import torch
@@ -11,7 +14,9 @@ from nclib.defenses.purification.diffusion import noised
 from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
-def _step(x, energy, eps, temperature, noise):
+def _step(
+    x: Tensor, energy: Callable[[Tensor], Tensor], eps: float, temperature: float, noise: Tensor
+) -> Tensor:
     x = x.detach().requires_grad_()
     (slope,) = torch.autograd.grad(energy(x).sum(), x)
     return x.detach() - eps**2 / 2 * slope / temperature + eps * noise
@@ -26,12 +31,12 @@ def _step(x, energy, eps, temperature, noise):
         "The noise is multiplied by eps, not by eps^2.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     x, noise = (torch.randn(5, 1, 3, 3, generator=generator) for _ in range(2))
     before = x.clone()
 
-    def energy(x):
+    def energy(x: Tensor) -> Tensor:
         return x.pow(3).flatten(1).sum(1)
 
     found = answer(x, energy, 0.2, 0.5, noise).detach()
@@ -56,7 +61,7 @@ def _(answer):
     expect(abs(float(walk.var()) - 1) < 0.2, "in the bowl x^2 / 2 the variance should come to 1")
 
 
-def _noised(x, beta, t, noise):
+def _noised(x: Tensor, beta: Tensor, t: int, noise: Tensor) -> Tensor:
     kept = (1 - beta[:t]).prod()
     return kept.sqrt() * x + (1 - kept).sqrt() * noise
 
@@ -69,7 +74,7 @@ def _noised(x, beta, t, noise):
         "The image is scaled by sqrt(alpha_bar), the noise by sqrt(1 - alpha_bar).",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     beta = torch.linspace(1e-4, 0.02, 1000)
     generator = torch.Generator().manual_seed(0)
     x, noise = (torch.randn(4, 1, 2, 2, generator=generator) for _ in range(2))

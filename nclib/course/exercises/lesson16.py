@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+from torch import Tensor
 import torch
 
 from nclib.course.exercises import choice, close, exercise, expect
 from nclib.course.exercises.detectors import detector
 
 
-def _points(suspects, bad):
+def _points(suspects: Tensor, bad: Tensor) -> Any:
     if not bad.any():
         return float(suspects.double().mean() <= 0.02)
     return float(2 * (suspects & bad).sum() / (suspects.sum() + bad.sum()))
 
 
-def _conclude(bad, labels):
+def _conclude(bad: Tensor, labels: Tensor) -> Any:
     counts = labels[bad].bincount(minlength=int(labels.max()) + 1)
     target = int(counts.argmax())
     if counts[target] > counts.sum() / 2 and counts[target] > 0.02 * len(labels):
@@ -24,12 +26,12 @@ def _conclude(bad, labels):
     return False, None, torch.zeros_like(bad)
 
 
-def _prototypes(support, labels, query):
+def _prototypes(support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
     means = torch.stack([support[labels == c].mean(0) for c in labels.unique()])
     return labels.unique()[torch.cdist(query, means).argmin(1)]
 
 
-def _mask(count, *where):
+def _mask(count: int, *where: slice | Tensor) -> Tensor:
     mask = torch.zeros(count, dtype=torch.bool)
     for part in where:
         mask[part] = True
@@ -45,7 +47,7 @@ def _mask(count, *where):
         "hits = (suspects & bad).sum(). Treat a clean set first: bad.any() is False there.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     bad = _mask(100, slice(0, 20))
     close(answer(bad, bad), 1.0, "the points of a perfect answer")
     close(answer(_mask(100), bad), 0.0, "the points for no suspects where there is poison")
@@ -67,7 +69,7 @@ def _(answer):
         "Else more than 8% of the set: flips. Else clean, and then nobody is a suspect.",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     labels = torch.arange(1000) % 10
     aimed = _mask(1000, (labels == 3).nonzero().flatten()[:40], torch.arange(100, 112))
     spread, few = _mask(1000, torch.arange(300)), _mask(1000, torch.arange(15))
@@ -112,7 +114,7 @@ detector(
         "argmin gives a position. Turn it into a label: labels.unique()[position].",
     ),
 )
-def _(answer):
+def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(4)
     labels = torch.tensor([7, 2, 7, 2, 5, 5, 5])
     support = torch.randn(7, 6, generator=draw)
