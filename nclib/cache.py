@@ -1,7 +1,11 @@
 """Results kept by their content: the same inputs give the same key, any change gives another.
 
-A key is a SHA-256 over everything that decides the result: tensors, models, numbers, and the code
-of functions. A kept result is one safetensors file, written beside its place and moved in whole.
+A key is a SHA-256 over everything that decides the result, as pickle sees it: tensors, models,
+numbers, objects, and the code of the user's own functions, classes and modules with the globals
+that they name. Libraries count by their version, this package by its source. (The bytes that
+cloudpickle writes would not do: they differ between processes, by a random number per class, the
+kernel's number in each file name, and the order of sets.) A kept result is one safetensors file,
+written beside its place and moved in whole.
 """
 
 from __future__ import annotations
@@ -11,13 +15,15 @@ import functools
 import hashlib
 import json
 import os
+import pickle
+import random
 import sys
 import tempfile
 import types
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +35,13 @@ from nclib import places
 
 BARE = {*vars(nn.Module()), "_compiled_call_impl"}  # what every module has: its machinery
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+LIBRARIES = {"site-packages", "dist-packages"}
+SHOWING = {"plots", "course", "scoreboard", "audit", "__main__"}  # an edit there spoils no run
+HERE = Path(__file__).parent
+SOURCE = hashlib.sha256()  # of this package, as it was imported
+for _path in sorted(HERE.rglob("*.py")):
+    if _path.relative_to(HERE).with_suffix("").parts[0] not in SHOWING:
+        SOURCE.update(_path.read_bytes())
 
 
 def cache_root() -> Path:
@@ -39,156 +52,192 @@ def cache_root() -> Path:
 def fingerprint(*parts: object) -> str:
     """The key of ``parts``: 24 hexadecimal digits.
 
-    Knows tensors, arrays, data classes, containers, plain values and functions (by their code,
-    defaults, closure and the globals they use). A module counts by its weights, which of them
-    learn, and the class and attributes of every module inside; not by its mode. Raises
-    ``ValueError`` for anything else, because a guess could serve a stale result.
+    A module counts by its weights, which of them learn, and the class and attributes of every
+    module inside; not by its mode. Of any other object counts what pickle keeps. Raises
+    ``ValueError`` for what pickle cannot keep, because a guess could serve a stale result.
     """
-    digest = hashlib.sha256(torch.__version__.encode())
-    for piece in _pieces(parts, set()):
-        digest.update(f"{len(piece)}:".encode())
-        digest.update(piece)
-    return digest.hexdigest()[:24]
+    return _Hasher(exact=True).of([torch.__version__, parts]).hex()[:24]
 
 
-def _ours(module: str | None) -> bool:
-    """Whether code of this Python module may change between two calls: nclib's, the notebook's."""
-    return (module or "").split(".")[0] in ("__main__", "nclib")
+def identity(*parts: object) -> str:
+    """``fingerprint``, but the same under another version of a library, and for frozen weights."""
+    return _Hasher(exact=False).of(parts).hex()[:24]
 
 
-def _source(module: str) -> bytes:
-    """The code of one of the package's own modules; nothing for anybody else's."""
-    path = getattr(sys.modules.get(module), "__file__", None)
-    return Path(path).read_bytes() if path and module.split(".")[0] == "nclib" else b""
+def randomness(device: torch.device) -> tuple[str, dict[str, Tensor]]:
+    """A key of all global random states, and torch's own, by device, to ``restore``."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return fingerprint(states, np.random.get_state(), random.getstate()), states
 
 
-def _pieces(part: object, seen: set[int]) -> Iterator[bytes]:
-    """The bytes that make up ``part``, each kind marked by its type."""
-    if id(part) in seen:  # a function that calls itself, a list that holds itself
-        return
-    kind = f"{type(part).__module__}.{type(part).__qualname__}"
-    yield kind.encode()
-    if part is None or isinstance(part, (bool, int, float, str, bytes, torch.dtype, torch.device)):
-        yield repr(part).encode()
-        return
-    inside = seen | {id(part)}
-    if isinstance(part, Tensor):
-        values = part.detach().cpu().contiguous()
-        yield f"{values.dtype} {tuple(values.shape)}".encode()
-        yield values.flatten().view(torch.uint8).numpy().tobytes()
-    elif isinstance(part, np.ndarray):
-        yield from _pieces(torch.as_tensor(part), inside)
-    elif isinstance(part, nn.Module):
-        yield from _module(part, inside)
-    elif isinstance(part, Mapping):
-        yield str(len(part)).encode()
-        for key, value in part.items():
-            yield from _pieces(key, inside)
-            yield from _pieces(value, inside)
-    elif isinstance(part, (list, tuple, range)):
-        yield str(len(part)).encode()
-        for value in part:
-            yield from _pieces(value, inside)
-    elif isinstance(part, (set, frozenset)):  # its order changes from process to process
-        yield from sorted(fingerprint(value).encode() for value in part)
-    elif is_dataclass(part) and not isinstance(part, type):
-        yield str(len(fields(part))).encode()
-        for field in fields(part):
-            yield from _pieces(getattr(part, field.name), inside)
-    elif isinstance(part, functools.partial):
-        yield from _pieces([part.func, part.args, part.keywords], inside)
-    elif isinstance(part, types.MethodType):
-        yield from _pieces([part.__self__, part.__func__], inside)
-    elif isinstance(part, type):
-        yield f"{part.__module__}.{part.__qualname__}".encode()
-        yield _source(part.__module__)
-        if part.__module__ == "__main__":
-            yield from _members(part, inside)
-    elif isinstance(part, types.FunctionType):
-        yield from _function(part, inside)
-    elif isinstance(part, types.BuiltinFunctionType):
-        yield part.__qualname__.encode()
-    elif isinstance(part, types.ModuleType):
-        yield part.__name__.encode()
-        yield _source(part.__name__)
-    else:
-        raise ValueError(
-            f"cannot fingerprint {part!r} of type {kind}; pass cache=False to go without"
-        )
+def restore(states: Mapping[str, Tensor]) -> None:
+    """Put torch's random states back."""
+    for name, state in states.items():
+        (torch if name == "cpu" else torch.get_device_module(name)).set_rng_state(state)
 
 
-def _module(model: nn.Module, seen: set[int]) -> Iterator[bytes]:
-    """Weights and buffers; which weights learn (a tied one is named once); each module inside.
+class _Hasher:
+    """Hashes by pickling; what is code, a module or an array goes its own way, by ``_special``."""
 
-    Attributes of a module of ours must be known; what a library keeps in its own may be a mere
-    type. Of a hook the code counts, not what it has collected so far.
-    """
-    state = model.state_dict() | dict(model.named_buffers())
-    learning = [(name, p.requires_grad) for name, p in model.named_parameters()]
-    yield from _pieces([state, learning], seen)
-    for name, module in model.named_modules():
-        kind, inside = type(module), seen | {id(module)}
-        yield from _pieces([name, kind], inside)
-        if _ours(kind.__module__):
-            yield from _pieces(kind.forward, inside)
-            yield from _members(kind, inside | {id(kind)})
-        else:
-            yield from _or_type(getattr(kind, "forward", None), inside)
-        for key, value in vars(module).items():
-            if key not in BARE:
-                yield key.encode()
-                yield from (_pieces if _ours(kind.__module__) else _or_type)(value, inside)
-        for hook in (hook for place in HOOKS for hook in getattr(module, place, {}).values()):
-            yield from _code(hook.__code__) if isinstance(hook, types.FunctionType) else ()
+    def __init__(self, exact: bool) -> None:
+        self.exact, self.known = exact, {}
+        self.alive: list[object] = []  # as long as ``known`` tells things apart by their address
 
+    def of(self, part: object) -> bytes:
+        sink = hashlib.sha256()
+        pickler = _Pickler(types.SimpleNamespace(write=sink.update), 5)
+        pickler.fast = True  # no memory: equal parts count alike, be they one object or two
+        pickler.persistent_id = self._special
+        try:
+            pickler.dump(part)
+        except _Unknown:
+            raise
+        except Exception as error:  # whatever an object's own reduction raises
+            hint = "pass cache=False to go without"
+            raise _Unknown(f"cannot fingerprint {part!r}: {error}; {hint}") from None
+        return sink.digest()
 
-def _members(kind: type, seen: set[int]) -> Iterator[bytes]:
-    """Methods and constants of a class, and of those of its bases that are ours too."""
-    for base in kind.__mro__:
-        for name, member in vars(base).items() if _ours(base.__module__) else ():
-            if isinstance(member, (classmethod, staticmethod)):
-                member = member.__func__
-            elif isinstance(member, property):
-                member = member.fget
-            if isinstance(member, types.FunctionType):
-                yield from _code(member.__code__)
-            elif name.startswith("__"):
+    def _special(self, part: Any) -> object:
+        """What stands for ``part`` in the hash, hashed in its turn; None leaves it to pickle."""
+        if type(part) in (str, int, float, bool, tuple, list, dict, bytes, types.NoneType):
+            return None
+        if isinstance(part, nn.Parameter) and self.exact:
+            first = self.known.setdefault(id(part), len(self.known))  # tied weights are one
+            return [first, part.requires_grad, _array(part)]
+        if isinstance(part, (Tensor, np.ndarray)):
+            return _array(part)
+        if isinstance(part, (set, frozenset)):  # its order changes from process to process
+            return ["set", *sorted(map(self.of, part))]
+        if type(part) is object:
+            raise _Unknown(f"cannot fingerprint {part!r}; pass cache=False to go without")
+        if isinstance(part, types.MethodType):
+            return [part.__func__, part.__self__]
+        if isinstance(part, types.CodeType):
+            return list(_code(part))
+        if isinstance(part, (property, functools.cached_property, classmethod, staticmethod)):
+            inner = ("fget", "fset", "func", "__func__")
+            return [type(part).__name__, *(getattr(part, name, None) for name in inner)]
+        ways = {
+            nn.Module: self._module,
+            types.FunctionType: self._function,
+            type: self._class,
+            types.ModuleType: self._namespace,
+        }
+        way = next((way for kind, way in ways.items() if isinstance(part, kind)), None)
+        if way is None and hasattr(part, "__wrapped__"):  # functools.cache and the like
+            return [type(part).__name__, part.__wrapped__]
+        if way is None:
+            return None
+        if id(part) not in self.known:
+            self.alive.append(part)
+            self.known[id(part)] = "again"  # a function that calls itself
+            self.known[id(part)] = self.of(list(way(part)))
+        return self.known[id(part)]
+
+    def _module(self, module: nn.Module) -> Iterator[object]:
+        """Class, weights, buffers, modules inside, attributes; of a hook only its code."""
+        kind = type(module)
+        yield [kind, module._parameters, module._buffers, module._modules]
+        for name, value in vars(module).items():
+            if name in BARE or (not self.exact and name.startswith("_")):
                 continue
-            yield name.encode()
-            yield from _or_type(member, seen)
+            try:
+                yield [name, self.of(value)]
+            except _Unknown:  # what a library keeps in its own modules may be a mere type
+                if _library(kind.__module__) is None:
+                    raise
+                yield [name, str(type(value))]
+        hooks = [hook for place in HOOKS for hook in getattr(module, place, {}).values()]
+        yield [getattr(hook, "__code__", None) for hook in hooks]
+
+    def _function(self, function: types.FunctionType) -> Iterator[object]:
+        """Code, defaults, closure and the globals that it names."""
+        if self._named(function) and "<locals>" not in function.__qualname__:
+            yield self._name(function)
+            return
+        yield [function.__code__, function.__defaults__, function.__kwdefaults__]
+        for cell in function.__closure__ or ():
+            yield cell.cell_contents if cell != types.CellType() else "empty"
+        if not self._named(function):
+            names = [n for n in _names(function.__code__) if n in function.__globals__]
+            yield [[name, function.__globals__[name]] for name in names]
+
+    def _class(self, kind: type) -> Iterator[object]:
+        """Its name, and the methods and constants of the user's own ones among its bases."""
+        for base in kind.__mro__:
+            yield self._name(base)
+            if not self._named(base):
+                for name, member in vars(base).items():
+                    slot = isinstance(
+                        member, (types.MemberDescriptorType, types.GetSetDescriptorType)
+                    )
+                    if isinstance(member, types.FunctionType) or not (
+                        slot or name.startswith("__") or name == "_abc_impl"
+                    ):
+                        yield [name, member]
+
+    def _namespace(self, module: types.ModuleType) -> Iterator[object]:
+        """The user's own module: everything in it."""
+        yield self._name(module)
+        if not self._named(module):
+            for name, value in vars(module).items():
+                if not name.startswith("__"):
+                    yield [name, value]
+
+    def _named(self, part: Any) -> bool:
+        """Whether the name of ``part`` and a version say it all."""
+        return _library(_home(part)) is not None
+
+    def _name(self, part: Any) -> list[object]:
+        version = _library(_home(part)) if self.exact else ""
+        return [_home(part), getattr(part, "__qualname__", ""), version]
 
 
-def _or_type(part: object, seen: set[int]) -> list[bytes]:
-    """The bytes of ``part``; those of its type where ``part`` cannot be known."""
-    try:
-        return list(_pieces(part, seen))
-    except ValueError:
-        return [f"{type(part).__module__}.{type(part).__qualname__}".encode()]
+class _Pickler(pickle.Pickler):
+    """One whose ``persistent_id`` can be set."""
 
 
-def _function(function: types.FunctionType, seen: set[int]) -> Iterator[bytes]:
-    """Code, defaults, closure; for functions of ours or the notebook, the globals they name."""
-    yield function.__qualname__.encode()
-    yield from _code(function.__code__)
-    yield from _pieces([function.__defaults__, function.__kwdefaults__], seen)
-    for cell in function.__closure__ or ():
-        yield from _pieces(cell.cell_contents, seen)
-    if _ours(function.__module__):
-        for name in _names(function.__code__):
-            if name in function.__globals__:
-                yield from _pieces(function.__globals__[name], seen)
+class _Unknown(ValueError):
+    """There is no telling what decides this part."""
 
 
-def _code(code: types.CodeType) -> Iterator[bytes]:
-    yield code.co_code
-    yield repr(code.co_names).encode()
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _code(constant)
-        elif isinstance(constant, frozenset):  # its order changes from process to process
-            yield repr(sorted(map(repr, constant))).encode()
-        else:
-            yield repr(constant).encode()
+def _home(part: Any) -> str:
+    """The name of the Python module that ``part`` is, or stands in."""
+    return (part.__name__ if isinstance(part, types.ModuleType) else part.__module__) or ""
+
+
+def _library(module: str) -> str | None:
+    """The version of the library that ``module`` belongs to; None for the user's own code."""
+    top, *inside = module.split(".")
+    if top == "nclib":
+        return None if SHOWING.intersection(inside[:1]) else SOURCE.hexdigest()
+    if top in sys.stdlib_module_names:
+        return sys.version
+    found = None if top == "__main__" else sys.modules.get(top)
+    path = getattr(found, "__file__", None) or ""
+    return getattr(found, "__version__", "") if LIBRARIES & {*Path(path).parts} else None
+
+
+def _array(values: Tensor | np.ndarray) -> object:
+    """Type, shape and content, read on the CPU."""
+    if isinstance(values, np.ndarray):
+        if values.dtype.hasobject:
+            return ["array", values.shape, values.tolist()]
+        raw, kind = np.ascontiguousarray(values), repr(values.dtype)
+    else:
+        flat = values.detach().cpu().contiguous()
+        raw, kind = flat.flatten().view(torch.uint8).numpy(), str(values.dtype)
+    content = hashlib.sha256(memoryview(raw.reshape(-1).view(np.uint8))).digest()
+    return [kind, tuple(values.shape), content]
+
+
+def _code(code: types.CodeType) -> Iterator[object]:
+    """What it does; not where it stands."""
+    yield [code.co_code, code.co_names, code.co_varnames, code.co_flags]
+    yield [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
+    yield [code.co_exceptiontable, *code.co_consts]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -216,6 +265,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]
                 for name, t in tensors.items()
             }
             save_file(whole, draft, {"record": json.dumps(record)})
+            with draft.open("r+b") as file:
+                os.fsync(file.fileno())  # or a power cut leaves the name without the content
             os.replace(draft, path)
     except Exception as error:  # whatever it is, the hours of work behind the result count more
         warnings.warn(f"the result could not be kept in {path.parent}: {error}", stacklevel=2)

@@ -76,8 +76,10 @@ def fit(
     epoch) and returning a number, a tensor or a dict of these (column "name/key").
     ``stop_after`` ends the training after so many epochs, on the schedule of all ``epochs``.
 
-    ``seed`` fixes the order of the samples. The run is kept under the content of all these
-    arguments, so the same call returns at once; ``cache=False`` trains anew. The model is left in
+    ``seed`` fixes the order of the samples; what the model draws itself (dropout) comes from
+    torch's global generator. The run is kept under the content of all these arguments, of the code
+    behind them, and of that generator's state where it was drawn from, so the same call returns at
+    once; ``cache=False`` trains anew. The model is left in
     evaluation mode. The history's "accuracy" is that of the last forward pass of each step: with a
     ``loss`` that attacks the images, on the attacked ones. Ctrl-C ends the training early with a
     warning and returns what there is. Raises ``ValueError`` for sizes that do not fit and for a
@@ -89,16 +91,21 @@ def fit(
         number(value, name, 0)
     seed = seed32(seed)
     probe_at = range(1, last + 1) if probe_at is None else sorted(set(map(plain, probe_at)))
-    path = None
+    key = None
     if cache:
         hyper = [epochs, last, lr, momentum, weight_decay, batch_size, seed, list(probe_at)]
         hooks = [optimizer, schedule, loss, targets, augment, mirror, dict(probes or {})]
         data = [train.images, train.labels, train.device.type]
-        key = kept.fingerprint(fit, type(model), model, data, hyper, hooks)
-        path = kept.cache_root() / f"{key}.safetensors"
-        run = _restore(model, path)
-        if run is not None:
-            return run
+        try:
+            key = kept.fingerprint(model, data, hyper, hooks)
+        except ValueError as error:
+            warnings.warn(f"this run is not kept: {error}", stacklevel=2)
+    luck = kept.randomness(train.device)[0]
+    if key is not None:
+        for path in _places(key, luck):
+            run = _restore(model, path)
+            if run is not None:
+                return run
 
     optimiser = (optimizer or _sgd(lr, momentum, weight_decay))(model.parameters())
     batches = -(-len(train) // batch_size)
@@ -130,8 +137,10 @@ def fit(
     run.history = {
         k: torch.stack(v) if isinstance(v[0], Tensor) else v for k, v in run.history.items()
     }
-    if path is not None and not run.interrupted:
-        _keep(run, path)
+    if key is not None and not run.interrupted:
+        after, states = kept.randomness(train.device)
+        drawn = after != luck  # dropout, say: then the state before belongs to the key
+        _keep(run, _places(key, luck)[drawn], states if drawn else {})
     return run
 
 
@@ -269,8 +278,17 @@ def _probe(
                 run.history.setdefault(column, []).append(entry)
 
 
-def _keep(run: Run, path: Path) -> None:
-    tensors = {f"model/{k}": v for k, v in run.model.state_dict().items()}
+def _places(key: str, luck: str) -> tuple[Path, Path]:
+    """Where a run lies that drew nothing from the global generators, and one that did."""
+    return (
+        kept.cache_root() / f"{key}.safetensors",
+        kept.cache_root() / f"{key}-{luck}.safetensors",
+    )
+
+
+def _keep(run: Run, path: Path, states: Mapping[str, Tensor]) -> None:
+    tensors = {f"random/{k}": v for k, v in states.items()}
+    tensors |= {f"model/{k}": v for k, v in run.model.state_dict().items()}
     tensors |= {f"history/{k}": v for k, v in run.history.items() if isinstance(v, Tensor)}
     numbers = {k: v for k, v in run.history.items() if not isinstance(v, Tensor)}
     record = {"history": numbers, "order": list(run.history), "seconds": run.seconds}
@@ -278,16 +296,19 @@ def _keep(run: Run, path: Path) -> None:
 
 
 def _restore(model: nn.Module, path: Path) -> Run | None:
+    """The run in the file; the global generators go on as if it had been trained now."""
     found = kept.load(path)
     if found is None:
         return None
     tensors, record = found
-    weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
-    columns: dict[str, Any] = {
-        k.removeprefix("history/"): v for k, v in tensors.items() if k.startswith("history/")
-    }
-    model.load_state_dict(weights)
+    columns = _inside(tensors, "history/")
+    model.load_state_dict(_inside(tensors, "model/"))
     model.eval()
+    kept.restore(_inside(tensors, "random/"))
     columns |= record["history"]
     history = {name: columns[name] for name in record["order"]}
     return Run(model, history, record["seconds"], cached=True)
+
+
+def _inside(tensors: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
+    return {k.removeprefix(folder): v for k, v in tensors.items() if k.startswith(folder)}

@@ -1,9 +1,13 @@
 """Keys of the run cache: another model has another key, the same one has it in any process."""
 
+import importlib
+import random
 import subprocess
 import sys
+import threading
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -120,12 +124,17 @@ def test_containers_know_their_length():
 
 def test_what_cannot_be_known_is_refused_in_our_modules_and_a_type_in_others():
     model = from_notebook()
-    model[1].generator = torch.Generator()
-    with pytest.raises(ValueError, match="cannot fingerprint .*Generator"):
+    keys = set()
+    for seed in (0, 1):
+        model[1].generator = torch.Generator().manual_seed(seed)
+        keys.add(fingerprint(model))
+    assert len(keys) == 2
+    model[1].generator = threading.Lock()
+    with pytest.raises(ValueError, match="cannot fingerprint .*lock"):
         fingerprint(model)
     foreign = nn.Sequential(nn.Linear(2, 2))
     before = fingerprint(foreign)
-    foreign[0].processor = object()  # as the attention layers of diffusers have one
+    foreign[0].processor = threading.Lock()  # as the attention layers of diffusers have one
     assert fingerprint(foreign) != before
 
 
@@ -203,3 +212,155 @@ def test_the_columns_of_a_history_keep_their_order(digits):
     again = training.fit(models.build("mlp", digits), digits, **options)
     assert again.cached and list(again.history) == list(first.history)
     assert list(first.history)[-6:] == [*(f"z/{name}" for name in layers), "a/second", "a/first"]
+
+
+HELPERS = """
+import functools
+import deeper
+from deeper import shifted
+from torch import nn
+SCALE = 1.0
+class Base(nn.Linear):
+    def body(self, x): return x.flatten(1) * 1
+class Net(Base):
+    def __init__(self):
+        super().__init__(64, 10)
+        nn.init.zeros_(self.weight), nn.init.zeros_(self.bias)
+    def forward(self, x): return super().forward(self.body(x))
+def _work(x): return x * SCALE
+def augment(x, generator): return _work(x) + weak(0) + deeper.plus(0) + shifted(0)
+@functools.cache
+def weak(x): return x + 0
+"""
+DEEPER = """
+OFFSET = 0
+def plus(x): return x + OFFSET
+def shifted(x): return x + 0 * OFFSET
+"""
+
+
+@pytest.fixture
+def helpers(tmp_path, monkeypatch):
+    """Imports the two modules of a student from these texts, anew each time."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def imported(text=HELPERS, deeper=DEEPER):
+        for name, code in {"helpers": text, "deeper": deeper}.items():
+            (tmp_path / f"{name}.py").write_text(code)
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return importlib.import_module("helpers")
+
+    yield imported
+    for name in ("helpers", "deeper"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("SCALE = 1.0", "SCALE = 0.0"),
+        ("return x * SCALE", "return x / SCALE"),
+        ("flatten(1) * 1", "flatten(1) * 2"),  # a method of a base of the model's class
+        ("weak(x): return x + 0", "weak(x): return x + 1"),
+        ("OFFSET = 0", "OFFSET = 1"),  # two modules away
+        ("x + OFFSET", "x - OFFSET"),
+        ("0 * OFFSET", "1 * OFFSET"),
+    ],
+)
+def test_an_edited_helper_module_gives_another_run(digits, helpers, old, new):
+    def fit(module):
+        augment = module.augment
+        return training.fit(module.Net(), digits, epochs=1, augment=augment, progress=False)
+
+    assert [fit(helpers()).cached for _ in range(2)] == [False, True]
+    edited = helpers(HELPERS.replace(old, new), DEEPER.replace(old, new))
+    assert not fit(edited).cached
+    assert fit(helpers()).cached  # the old text again
+
+
+def test_a_changed_global_of_a_helper_module_counts(helpers):
+    module = helpers()
+    first = fingerprint(lambda x: module.augment(x, None))
+    module.SCALE = 2.0
+    assert fingerprint(lambda x: module.augment(x, None)) != first
+    module.SCALE = 1.0
+    assert fingerprint(lambda x: module.augment(x, None)) == first
+
+
+def test_functions_that_differ_in_the_names_of_their_arguments_differ():
+    assert fingerprint(lambda a, b: a - b) == fingerprint(lambda a, b: a - b)
+    assert fingerprint(lambda a, b: a - b) != fingerprint(lambda b, a: b - a)
+
+
+class Drop(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.fc, self.p = nn.Linear(64, 10), p
+        nn.init.zeros_(self.fc.weight), nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x):
+        return self.fc(nn.functional.dropout(x.flatten(1), self.p, self.training))
+
+
+def test_the_global_seed_counts_where_it_decides_and_goes_on_as_if_trained(digits):
+    def fit(seed, model, **options):
+        torch.manual_seed(seed)
+        run = training.fit(model, digits, epochs=1, progress=False, **options)
+        return run.cached, run.history["loss"][0], float(torch.rand(1))
+
+    trained = [fit(seed, Drop()) for seed in range(3)]
+    again = [fit(seed, Drop()) for seed in range(3)]
+    assert {cached for cached, *_ in trained} == {False} and len({row[1:] for row in trained}) == 3
+    assert again == [(True, *row[1:]) for row in trained]
+    assert [fit(seed, Drop(0.0))[0] for seed in range(3)] == [False, True, True]  # draws nothing
+    plain = [fit(seed, models.build("mlp", digits))[0] for seed in range(3)]
+    assert plain == [False, True, True]
+
+    def noisy(images, generator):
+        return images + float(np.random.rand() + random.random())
+
+    def numbers(first, second):
+        np.random.seed(first), random.seed(second)
+        return fit(0, models.build("mlp", digits), augment=noisy)[0]
+
+    assert [numbers(0, 0), numbers(0, 0), numbers(1, 0), numbers(0, 1)] == [False, True] + [
+        False
+    ] * 2
+
+
+def test_what_cannot_be_known_is_trained_and_not_kept(digits):
+    lock = threading.Lock()
+
+    def locked(images, generator):
+        with lock:
+            return images
+
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="not kept: cannot fingerprint .*lock"):
+            run = training.fit(
+                models.build("mlp", digits), digits, epochs=1, augment=locked, progress=False
+            )
+        assert not run.cached and len(run.history["loss"]) == 1
+    assert not list(cache.cache_root().glob("*"))
+
+
+def test_a_model_is_the_same_when_it_is_frozen_or_torch_is_new(digits, monkeypatch):
+    def net(**options):
+        return models.build("cnn", digits, **options)
+
+    def keys():
+        return [key(net()) for key in (cache.identity, fingerprint)]
+
+    assert cache.identity(net().requires_grad_(False).eval()) == cache.identity(net())
+    assert fingerprint(net().requires_grad_(False)) != fingerprint(net())
+    before = keys()
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    after = keys()
+    assert after[0] == before[0] and after[1] != before[1]
+    others = [net(seed=1), models.build("mlp", digits), nn.Sequential(net()), Drop(), Drop(0.1)]
+    others += [nn.Sequential(net(), nn.Softmax(1)), nn.Sequential(net(), nn.Softmax(0))]
+    others += [squeezing.Squeezed(net(), squeezing.median)]
+    others += [squeezing.Squeezed(net(), partial(squeezing.bit_depth, bits=b)) for b in (1, 2)]
+    assert len({cache.identity(one) for one in [net(), *others]}) == 1 + len(others)
