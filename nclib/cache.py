@@ -21,7 +21,7 @@ import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,13 @@ class _Hasher:
     """Hashes by pickling; what is code, a module or an array goes its own way, by ``_special``."""
 
     def __init__(self, exact: bool) -> None:
-        self.exact, self.known = exact, {}
+        self.exact = exact
+        self.known: dict[int, object] = {}
         self.alive: list[object] = []  # as long as ``known`` tells things apart by their address
 
     def of(self, part: object) -> bytes:
         sink = hashlib.sha256()
-        pickler = _Pickler(types.SimpleNamespace(write=sink.update), 5)
-        pickler.fast = True  # no memory: equal parts count alike, be they one object or two
-        pickler.persistent_id = self._special
+        pickler = _Pickler(types.SimpleNamespace(write=sink.update), self._special)
         try:
             pickler.dump(part)
         except _Unknown:
@@ -119,7 +118,7 @@ class _Hasher:
         if isinstance(part, (property, functools.cached_property, classmethod, staticmethod)):
             inner = ("fget", "fset", "func", "__func__")
             return [type(part).__name__, *(getattr(part, name, None) for name in inner)]
-        ways = {
+        ways: dict[type, Callable[[Any], Iterator[object]]] = {
             nn.Module: self._module,
             types.FunctionType: self._function,
             type: self._class,
@@ -196,7 +195,14 @@ class _Hasher:
 
 
 class _Pickler(pickle.Pickler):
-    """One whose ``persistent_id`` can be set."""
+    """Asks ``special`` about each part; without memory, so that equal parts count alike."""
+
+    def __init__(self, sink: Any, special: Callable[[Any], object]) -> None:
+        super().__init__(sink, 5)
+        self.special, self.fast = special, True
+
+    def persistent_id(self, part: Any) -> object:
+        return self.special(part)
 
 
 class _Unknown(ValueError):
@@ -229,7 +235,7 @@ def _array(values: Tensor | np.ndarray) -> object:
     else:
         flat = values.detach().cpu().contiguous()
         raw, kind = flat.flatten().view(torch.uint8).numpy(), str(values.dtype)
-    content = hashlib.sha256(memoryview(raw.reshape(-1).view(np.uint8))).digest()
+    content = hashlib.sha256(raw.reshape(-1).view(np.uint8).data).digest()
     return [kind, tuple(values.shape), content]
 
 

@@ -301,11 +301,10 @@ def _restore(model: nn.Module, path: Path) -> Run | None:
     if found is None:
         return None
     tensors, record = found
-    columns = _inside(tensors, "history/")
+    columns: dict[str, list | Tensor] = {**_inside(tensors, "history/"), **record["history"]}
     model.load_state_dict(_inside(tensors, "model/"))
     model.eval()
     kept.restore(_inside(tensors, "random/"))
-    columns |= record["history"]
     history = {name: columns[name] for name in record["order"]}
     return Run(model, history, record["seconds"], cached=True)
 
