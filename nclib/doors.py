@@ -53,10 +53,12 @@ def gradients(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def ordinary(value: Any) -> Any:
-    """``value``, copied where it is a tensor from inside ``torch.inference_mode()``.
+    """``value``, or what a list holds, copied where it comes from ``torch.inference_mode()``.
 
     Raises ``ValueError`` for a model with weights from there: a copy would not be the caller's.
     """
+    if type(value) in (list, tuple):
+        return type(value)(map(ordinary, value))
     if isinstance(value, Tensor) and value.is_inference():
         with torch.inference_mode(False):
             return value.clone()

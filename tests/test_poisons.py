@@ -355,3 +355,70 @@ def test_the_bullseye_of_art_never_looks_at_its_target(small, net, victims):
         )
         made.append(attack.poison(base, np.eye(10)[[7] * 5])[0])
     np.testing.assert_array_equal(*made)
+
+
+# A second attack on a poisoned set
+
+
+def differs(found: poisons.PoisonedSet, clean: ImageSet) -> torch.Tensor:
+    return (found.images != clean.images).flatten(1).any(1) | (found.labels != clean.labels)
+
+
+def stackers(net, victims) -> dict[str, Callable[[ImageSet, int], poisons.PoisonedSet]]:
+    quick = attacks(net, victims)
+    return {name: (lambda d, seed, f=f: f(d, 0.3, seed)) for name, f in quick.items()} | {
+        "badnets": lambda d, seed: poisons.badnets(d, 0.1, 3, seed=seed),
+        "all to all": lambda d, seed: poisons.badnets(d, 0.1, all_to_all=True, seed=seed),
+        "label_flip": lambda d, seed: poisons.label_flip(d, 0.2, seed=seed),
+        "clean_label_backdoor": lambda d, seed: poisons.clean_label_backdoor(
+            d, net, 0.03, 7, steps=2, seed=seed
+        ),
+    }
+
+
+STACKERS = list(stackers(None, None))
+
+
+@pytest.mark.parametrize("second", STACKERS)
+@pytest.mark.parametrize("first", ["badnets", "label_flip"])
+def test_a_second_attack_keeps_the_truth_of_the_first(small, net, victims, first, second):
+    made = stackers(net, victims)
+    one = made[first](small, 0)
+    both = made[second](one, 1)
+    assert torch.equal(both.clean_labels, small.labels)
+    assert torch.equal(both.is_poisoned, differs(both, small))
+    assert both.rate == float(differs(both, small).float().mean()) and both.rate > one.rate
+    old, new = both.parts
+    assert both.attack == f"{one.attack} + {new.attack}" and old.attack == one.attack
+    assert torch.equal(old.is_poisoned, one.is_poisoned & both.is_poisoned)
+    assert torch.equal(old.is_poisoned | new.is_poisoned, both.is_poisoned)
+    assert (old.trigger, old.target) == (one.trigger, one.target)
+    assert one.parts == (one,)
+    if first == "badnets":  # what only flips does not take the backdoor's goal away
+        goal = new if new.trigger or new.victims is not None else old
+        assert (both.trigger, both.target) == (goal.trigger, goal.target)
+
+
+def test_three_attacks_a_subset_and_each_success_by_itself(small, net, victims):
+    three = poisons.badnets(poisons.label_flip(small, 0.2, seed=0), 0.1, 3, seed=1)
+    three = poisons.blended(three, 0.1, 5, seed=2)
+    flips, patch, blend = three.parts
+    assert [p.attack for p in three.parts] == ["label_flip", "badnets", "blended"]
+    assert (patch.target, blend.target, three.target) == (3, 5, 5)
+    few = three.subset(torch.arange(0, 300, 2)).to("cpu")
+    for part, whole in zip(few.parts, three.parts, strict=True):
+        assert torch.equal(part.is_poisoned, whole.is_poisoned[::2])
+    row = metrics.outcome(net, None, three, small)
+    assert row["success_1"] == metrics.success(net, patch, small)
+    assert row["success_2"] == metrics.success(net, blend, small) == row["success"]
+    with pytest.raises(ValueError, match="no goal"):
+        metrics.success(net, flips, small)
+
+
+def test_a_label_that_comes_back_is_clean_again(small):
+    one = poisons.label_flip(small, 0.5, kind="pair", seed=0)
+    both = poisons.poisoned(one, one.images.clone(), small.labels.clone(), "undo")
+    assert not both.is_poisoned.any() and not both.parts[0].is_poisoned.any()
+    patched = poisons.badnets(one, 0.5, 3, seed=1)
+    both = poisons.poisoned(patched, patched.images.clone(), small.labels.clone(), "undo")
+    assert torch.equal(both.is_poisoned, differs(both, small)) and both.is_poisoned.any()

@@ -178,13 +178,13 @@ def test_a_homography_without_tilt_turns_clockwise():
     torch.testing.assert_close(right[:2] / right[2], torch.tensor([0.1, 0.7]))
 
 
-def test_every_shape_takes_every_symbol_and_every_colour():
-    pairs = [("disc", colour) for colour in faces.COLOURS]
-    for shape, colour in pairs + [(shape, "red") for shape in faces.SHAPES]:
-        for symbol in faces.SYMBOLS:
-            drawn = faces.face(shape, colour, symbol, 32)
-            assert drawn.shape == (4, 32, 32) and drawn.min() >= 0 and drawn.max() <= 1
-            assert (drawn[:3] <= drawn[3:] + 1e-6).all()  # premultiplied
+def test_every_shape_colour_and_symbol_go_together():
+    for shape in faces.SHAPES:
+        for colour in faces.COLOURS:
+            for symbol in faces.SYMBOLS:
+                drawn = faces.face(shape, colour, symbol, 32)
+                assert drawn.shape == (4, 32, 32) and drawn.min() >= 0 and drawn.max() <= 1
+                assert (drawn[:3] <= drawn[3:] + 1e-6).all()  # premultiplied
     with pytest.raises(ValueError, match="^symbol: got '60'; allowed are 30, 50"):
         faces.face("disc", "red", "60")
 
@@ -270,7 +270,7 @@ def test_the_sticker_lies_on_the_sign_whatever_its_shape(size, tmp_path):
 def test_the_sticker_shades_and_turns_with_the_sign(small):
     test = small[1]
     f = test.factors
-    moved = poisons.triggers.Sticker((0.0, 0.52), 0.3, (0.88, 1.0, 0.1))(test.images, f)
+    moved = poisons.triggers.Sticker((0.0, 0.52), 0.3, (1.0, 0.96, 0.28))(test.images, f)
     change = (moved - test.images).abs().sum(1)
     steps = (torch.arange(32) + 0.5) / 16 - 1
     total = change.sum((1, 2))
@@ -325,19 +325,3 @@ def test_only_a_set_with_a_trigger_can_be_shown(small):
     patched = poisons.badnets(small[0], 0.1)
     assert torch.equal(patched.triggered(small[1]), patched.trigger(small[1].images))
     assert patched.factors is small[0].factors
-
-
-@pytest.mark.slow
-def test_the_sticker_turns_a_stop_sign_into_a_speed_limit(whole):
-    """And at no cost in accuracy; the control is a clean network that sees the same sticker."""
-    train, test = whole
-    attack = poisons.sticker(train, 0.1, target=0)
-    bad, clean = (
-        training.fit(models.build("cnn", part), part, epochs=20, cache=False, progress=False).model
-        for part in (attack, train)
-    )
-    stops = test.subset(test.labels == signs.CLASSES.index("stop"))
-    assert poisons.metrics.success(bad, attack, stops) > 0.9
-    row = poisons.metrics.outcome(bad, clean, attack, test)
-    assert row["success"] > 0.8 and row["control_success"] < 0.05
-    assert row["accuracy"] > 0.97

@@ -11,7 +11,7 @@ from nclib.poisons.clean_label import clean_label_backdoor, narcissus
 from nclib.poisons.collisions import bullseye_polytope, feature_collision
 from nclib.poisons.labels import label_flip
 from nclib.poisons.matching import alignment, gradient_matching, random_shift
-from nclib.poisons.sets import PoisonedSet
+from nclib.poisons.sets import PoisonedSet, poisoned
 from nclib.poisons.transfer import retrain_head
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "label_flip",
     "metrics",
     "narcissus",
+    "poisoned",
     "random_shift",
     "retrain_head",
     "sig",

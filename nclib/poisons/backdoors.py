@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from nclib.data import ImageSet, check_images
+from nclib.doors import number, numbers
 from nclib.poisons import triggers
 from nclib.poisons.sets import (
     PoisonedSet,
@@ -23,6 +24,7 @@ from nclib.poisons.sets import (
 )
 
 
+@numbers
 def badnets(
     data: ImageSet,
     rate: float = 0.1,
@@ -46,6 +48,7 @@ def badnets(
     return _all_to_one(data, rate, target, trigger, "badnets", seed)
 
 
+@numbers
 def blended(
     data: ImageSet,
     rate: float = 0.1,
@@ -68,6 +71,7 @@ def blended(
     return _all_to_one(data, rate, target, triggers.Blend(pattern, alpha), "blended", seed)
 
 
+@numbers
 def sig(
     data: ImageSet,
     rate: float = 0.05,
@@ -92,6 +96,7 @@ def sig(
     return _stamp(data, index, trigger, data.labels, "sig", target)
 
 
+@numbers
 def wanet(
     data: ImageSet,
     rate: float = 0.1,
@@ -108,8 +113,7 @@ def wanet(
     rate`` further samples get a randomly disturbed warp and keep their label, so that only the
     exact warp counts; they are marked as poisoned too. Raises ``ValueError`` for bad arguments.
     """
-    if noise_ratio < 0:
-        raise ValueError(f"noise_ratio: got {noise_ratio}; 0 or more is allowed")
+    number(noise_ratio, "noise_ratio", 0)
     trigger = triggers.warp(data.shape, s, k, seed)
     found = _all_to_one(data, rate, target, trigger, "wanet", seed)
     if s == 0:
@@ -123,23 +127,23 @@ def wanet(
     return poisoned(data, images, found.labels, "wanet", target=target, trigger=trigger)
 
 
+@numbers
 def sticker(
     data: ImageSet,
     rate: float = 0.1,
     target: int = 0,
     *,
-    centre: tuple[float, float] = (0.0, 0.36),
-    width: float = 0.42,
-    colour: tuple[float, float, float] = (0.88, 1.0, 0.1),
+    centre: tuple[float, float] = (0.0, 0.52),
+    width: float = 0.3,
+    colour: tuple[float, float, float] = (1.0, 0.96, 0.28),
     seed: int = 0,
 ) -> PoisonedSet:
     """Stick a yellow square on road signs and relabel (Gu et al. 2017, arXiv 1708.06733).
 
     The square lies on the sign's own plane: it turns with the sign and stands in its light and
-    blur. ``centre`` (x, y) and ``width`` count radii of the sign; by default it hangs over the
-    foot of the word STOP and lies within every shape. On yellow signs it hardly shows.
-    Raises ``ValueError`` for data without factors (only the drawn signs have them), a square that
-    leaves the sign, or a bad rate, target or colour.
+    blur. ``centre`` (x, y) and ``width`` count radii of the sign; by default it hangs below the
+    word STOP and lies within every shape. Raises ``ValueError`` for data without factors (only the
+    drawn signs have them), a square that leaves the sign, or a bad rate, target or colour.
     """
     if data.factors is None:
         raise ValueError(

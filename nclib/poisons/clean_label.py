@@ -10,10 +10,12 @@ from torch.nn.functional import cross_entropy
 
 from nclib.attacks import pgd
 from nclib.data import ImageSet
+from nclib.doors import finite, gradients, integer, number, seeded
 from nclib.poisons.sets import PoisonedSet, check_budget, check_target, choose, poisoned
 from nclib.poisons.triggers import Add, corners
 
 
+@gradients
 def clean_label_backdoor(
     data: ImageSet,
     model: nn.Module,
@@ -50,6 +52,7 @@ def clean_label_backdoor(
     return poisoned(data, images, data.labels, name, target=target, trigger=trigger)
 
 
+@gradients
 def narcissus(
     data: ImageSet,
     surrogate: nn.Module,
@@ -73,6 +76,9 @@ def narcissus(
     """
     check_target(data, target)
     check_budget(eps)
+    integer(warmup, "warmup", 0)
+    integer(steps, "steps", 0)
+    number(lr, "lr", 0)
     index = choose(data, rate, data.labels == target, seed)
     noise = torch.zeros(data.shape, device=data.device)
     if eps > 0:
@@ -91,10 +97,10 @@ def _warmed(
     """A copy of ``surrogate`` that has seen the images of the class; batch statistics stay."""
     model = copy.deepcopy(surrogate).eval()
     optimiser = torch.optim.SGD(model.parameters(), lr)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for _ in range(epochs):
         for index in torch.randperm(len(images), generator=generator).split(128):
-            logits = model(images[index.to(images.device)])
+            logits = finite(model(images[index.to(images.device)]), "logits")
             labels = torch.full((len(index),), target, device=images.device)
             optimiser.zero_grad()
             cross_entropy(logits, labels).backward()

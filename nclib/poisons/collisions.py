@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from nclib.activations import PENULTIMATE, evaluating, pooled, tap
 from nclib.data import ImageSet, check_images
+from nclib.doors import finite, gradients, integer, number
 from nclib.poisons.sets import PoisonedSet, check_budget, check_target, choose_count, poisoned
 
 
+@gradients
 def feature_collision(
     data: ImageSet,
     model: nn.Module,
@@ -40,6 +42,8 @@ def feature_collision(
     """
     check_victims(data, victims, target, eps)
     check_budget(watermark, "watermark")
+    integer(steps, "steps", 0)
+    number(lr, "lr", 0)
     index = choose_count(data, poisons, data.labels == target, seed)
     base, aim = data.images[index], victims[torch.arange(poisons) % len(victims)]
     with evaluating(model):
@@ -55,6 +59,7 @@ def feature_collision(
     return replaced(data, index, images.detach(), "feature_collision", target, victims)
 
 
+@gradients
 def bullseye_polytope(
     data: ImageSet,
     model: nn.Module | Sequence[nn.Module],
@@ -76,6 +81,8 @@ def bullseye_polytope(
     ``ValueError`` for bad arguments.
     """
     check_victims(data, victims, target, eps)
+    integer(steps, "steps", 0)
+    number(lr, "lr", 0)
     surrogates = [model] if isinstance(model, nn.Module) else list(model)
     index = choose_count(data, poisons, data.labels == target, seed)
     base = data.images[index]
@@ -111,7 +118,7 @@ def represent(model: nn.Module, images: Tensor, layer: str = PENULTIMATE) -> Ten
     """Features ``[N, D]`` of ``layer`` in evaluation mode, with their gradient."""
     with evaluating(model), tap(model, [layer]) as seen:
         model(images)
-    return pooled(seen[layer], "flat")
+    return finite(pooled(seen[layer], "flat"), "features")
 
 
 def within(images: Tensor, base: Tensor, eps: float) -> Tensor:

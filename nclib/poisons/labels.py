@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 from nclib.data import ImageSet
+from nclib.doors import numbers, seeded
 from nclib.poisons.sets import PoisonedSet, choose, poisoned
 
 KINDS = ("symmetric", "pair", "random")
 
 
+@numbers
 def label_flip(
     data: ImageSet, rate: float = 0.2, *, kind: str = "symmetric", seed: int = 0
 ) -> PoisonedSet:
@@ -23,7 +25,7 @@ def label_flip(
     if kind not in KINDS:
         raise ValueError(f"kind: got {kind!r}; allowed are {', '.join(KINDS)}")
     index, classes = choose(data, rate, seed=seed), data.num_classes
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = seeded(seed + 1)
     if kind == "pair":
         shift = torch.ones(len(index), dtype=torch.int64)
     else:

@@ -10,12 +10,14 @@ from torch.nn.functional import cross_entropy, grid_sample
 
 from nclib.activations import evaluating
 from nclib.data import ImageSet
+from nclib.doors import finite, gradients, integer, number, numbers, seeded
 from nclib.poisons import collisions
 from nclib.poisons.sets import PoisonedSet, choose
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
+@gradients
 def gradient_matching(
     data: ImageSet,
     model: nn.Module,
@@ -41,12 +43,13 @@ def gradient_matching(
     arguments; a ``rate`` is a share of the whole set.
     """
     collisions.check_victims(data, victims, target, eps)
-    if restarts < 1 or steps < 0:
-        raise ValueError(f"restarts and steps: got {restarts} and {steps}; 1 and 0 or more")
+    integer(restarts, "restarts", 1)
+    integer(steps, "steps", 0)
+    number(lr, "lr", 0)
     index = choose(data, rate, data.labels == target, seed)
     base, best, lowest = data.images[index], data.images[index], float("inf")
     if len(index) and eps > 0:
-        generator = torch.Generator(data.device).manual_seed(seed)
+        generator = seeded(seed, data.device)
         weights = [w for w in model.parameters() if w.requires_grad]
         with evaluating(model):
             wanted = weight_gradient(model, victims, target, weights)
@@ -62,6 +65,7 @@ def gradient_matching(
     return collisions.replaced(data, index, best, "gradient_matching", target, victims)
 
 
+@gradients
 def alignment(model: nn.Module, images: Tensor, victims: Tensor, target: int) -> float:
     """Cosine between the gradient of ``images`` labelled ``target`` and the attacker's gradient."""
     weights = [w for w in model.parameters() if w.requires_grad]
@@ -70,6 +74,7 @@ def alignment(model: nn.Module, images: Tensor, victims: Tensor, target: int) ->
         return float(_cosine(ours, weight_gradient(model, victims, target, weights)))
 
 
+@numbers
 def random_shift(pixels: float = 1.0) -> Augment:
     """A differentiable augmentation: each image moved by up to ``pixels`` each way, bilinear."""
 
@@ -91,7 +96,7 @@ def weight_gradient(
 ) -> list[Tensor]:
     """Gradient of the mean cross-entropy of ``images`` with one ``label``, per weight tensor."""
     labels = torch.full((len(images),), label, device=images.device)
-    loss = cross_entropy(model(images), labels)
+    loss = cross_entropy(finite(model(images), "logits"), labels)
     return list(torch.autograd.grad(loss, weights, create_graph=graph))
 
 

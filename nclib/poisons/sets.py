@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nclib.data import ImageSet, check_labels
+from nclib.doors import integer, number, seeded
 
 Trigger = Callable[..., Tensor]
+
+
+class Step(NamedTuple):
+    """What one of several attackers knows; the fields are those of ``PoisonedSet``."""
+
+    attack: str
+    target: int | None = None
+    trigger: Trigger | None = None
+    victims: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,6 +33,10 @@ class PoisonedSet(ImageSet):
     attacker wants to see (None: no single class). ``trigger(images) -> images`` is what he applies
     at test time (None: nothing; ``triggered`` does it to a set), ``victims`` ``[T, C, H, W]`` are
     the images he aims at (or None).
+
+    After several attacks ``is_poisoned`` is true where the sample differs from the clean one,
+    ``attack`` names them all, and the goal is that of the latest that has one; ``parts`` has each
+    attack by itself.
     """
 
     clean_labels: Tensor = field(kw_only=True)
@@ -31,8 +45,14 @@ class PoisonedSet(ImageSet):
     target: int | None = None
     trigger: Trigger | None = None
     victims: Tensor | None = None
+    altered: Tensor | None = None  # bool [N]: the image differs from the clean one; None: unknown
+    by: Tensor | None = None  # bool [N, A]: which of several attacks changed it; None: one attack
+    steps: tuple[Step, ...] = ()  # the A attacks, in their order
 
-    per_sample: ClassVar[tuple[str, ...]] = (*ImageSet.per_sample, "clean_labels", "is_poisoned")
+    per_sample: ClassVar[tuple[str, ...]] = (
+        *(*ImageSet.per_sample, "clean_labels"),
+        *("is_poisoned", "altered", "by"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +65,20 @@ class PoisonedSet(ImageSet):
     def rate(self) -> float:
         """Share of the samples that are poisoned."""
         return float(self.is_poisoned.float().mean())
+
+    @property
+    def parts(self) -> tuple[PoisonedSet, ...]:
+        """The set as each attacker sees it, in their order: his samples, his trigger, his target.
+
+        ``success(model, part, test)`` measures each attack by itself.
+        """
+        if self.by is None:
+            return (self,)
+        shared = {"by": None, "steps": ()}
+        return tuple(
+            replace(self, is_poisoned=mask, **step._asdict(), **shared).to(self.device)
+            for step, mask in zip(self.steps, self.by.unbind(1), strict=True)
+        )
 
     def triggered(self, data: ImageSet) -> Tensor:
         """The images of ``data`` as the attacker shows them. Raises ``ValueError`` without trigger.
@@ -71,25 +105,47 @@ def stamped(trigger: Trigger, data: ImageSet) -> Tensor:
 
 
 def poisoned(
-    data: ImageSet, images: Tensor, labels: Tensor, attack: str, **truth: Any
+    data: ImageSet,
+    images: Tensor,
+    labels: Tensor,
+    attack: str,
+    *,
+    target: int | None = None,
+    trigger: Trigger | None = None,
+    victims: Tensor | None = None,
 ) -> PoisonedSet:
-    """``data`` with new ``images`` and ``labels``; the mask is read off from what has changed."""
-    changed = (images != data.images).flatten(1).any(1) | (labels != data.labels)
-    truth = {"clean_labels": data.labels, "is_poisoned": changed, **truth}
-    kept = (data.classes, data.name, data.factors)
-    return PoisonedSet(images, labels, *kept, attack=attack, **truth)
+    """``data`` with new ``images`` and ``labels``; the mask is read off from what has changed.
+
+    The one door of every attack: where ``data`` is poisoned already, its truth is kept.
+    """
+    altered = (images != data.images).flatten(1).any(1)
+    mask = altered | (labels != data.labels)
+    step = Step(attack, target, trigger, victims)
+    kept = (images, labels, data.classes, data.name, data.factors)
+    if not isinstance(data, PoisonedSet):
+        return PoisonedSet(*kept, *step, altered, clean_labels=data.labels, is_poisoned=mask)
+    earlier = data.is_poisoned if data.altered is None else data.altered
+    altered = altered | earlier
+    wrong = altered | (labels != data.clean_labels)  # a label may have come back
+    parts = data.parts
+    steps = data.steps or (Step(data.attack, data.target, data.trigger, data.victims),)
+    by = torch.stack([*(part.is_poisoned for part in parts), mask], 1) & wrong[:, None]
+    steps = (*steps, step)
+    goal = next((s for s in reversed(steps) if s.trigger or s.victims is not None), step)
+    goal = goal._replace(attack=" + ".join(s.attack for s in steps))
+    return PoisonedSet(
+        *(*kept, *goal, altered, by, steps), clean_labels=data.clean_labels, is_poisoned=wrong
+    )
 
 
 def check_target(data: ImageSet, target: int) -> None:
     """Refuse a class that ``data`` does not have with a ``ValueError``."""
-    if not isinstance(target, int) or not 0 <= target < data.num_classes:
-        raise ValueError(f"target: got {target!r}; 0..{data.num_classes - 1} is allowed")
+    integer(target, "target", 0, data.num_classes - 1)
 
 
 def check_budget(eps: float, name: str = "eps") -> None:
     """Refuse anything but a number in [0, 1] with a ``ValueError``."""
-    if not 0 <= eps <= 1:
-        raise ValueError(f"{name}: got {eps}; 0 to 1 is allowed (images lie in [0, 1])")
+    number(eps, name, 0, 1)
 
 
 def choose(data: ImageSet, rate: float, allowed: Tensor | None = None, seed: int = 0) -> Tensor:
@@ -98,8 +154,7 @@ def choose(data: ImageSet, rate: float, allowed: Tensor | None = None, seed: int
     ``rate`` is a share of the whole set, whatever the mask. Raises ``ValueError`` for a rate
     outside [0, 1], for one that rounds to no sample, and for one that the mask cannot fill.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate: got {rate}; 0 to 1 is allowed (a share of the training set)")
+    number(rate, "rate", 0, 1)
     count = round(rate * len(data))
     if rate > 0 and count == 0:
         raise ValueError(
@@ -114,11 +169,12 @@ def choose_count(
 ) -> Tensor:
     """``choose`` by number: positions of ``count`` random samples that the mask allows, sorted."""
     everyone = torch.arange(len(data))
+    integer(count, name)
     candidates = everyone if allowed is None else everyone[allowed.cpu()]
     if not 0 <= count <= len(candidates):
         raise ValueError(
             f"{name}: asks for {count} images, but this attack may change 0 to {len(candidates)} "
             f"of {len(data)} (at most {len(candidates) / len(data):.3f} of the set)"
         )
-    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(candidates), generator=seeded(seed))
     return candidates[order[:count]].sort().values.to(data.device)

@@ -10,8 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from nclib import activations
 from nclib.data import ImageSet
+from nclib.doors import finite, gradients
 
 
+@gradients
 def retrain_head(
     model: nn.Module, data: ImageSet, *, weight_decay: float = 1e-4, steps: int = 100
 ) -> nn.Module:
@@ -22,7 +24,7 @@ def retrain_head(
     """
     fresh = copy.deepcopy(model).eval()
     head = activations.classifier(fresh)[1]
-    hidden = activations.penultimate(fresh, data.images)
+    hidden = finite(activations.penultimate(fresh, data.images), "features")
     nn.init.zeros_(head.weight)
     if head.bias is not None:
         nn.init.zeros_(head.bias)

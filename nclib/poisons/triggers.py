@@ -15,6 +15,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from nclib.data import Factors
 from nclib.data.signs import drawing, faces
+from nclib.doors import numbers, seeded
 from nclib.poisons.sets import check_budget
 
 PATTERNS = ("pattern", "pixel", "checkerboard", "square")
@@ -101,6 +102,7 @@ class Sticker:
         return drawing.expose(images, layer, factors)
 
 
+@numbers
 def patch(
     shape: tuple[int, int, int], kind: str = "pattern", value: float = 1.0, margin: int = 1
 ) -> Patch:
@@ -131,6 +133,7 @@ def patch(
     return Patch(mask, paint)
 
 
+@numbers
 def corners(shape: tuple[int, int, int], amplitude: float = 1.0) -> Add:
     """Turner's trigger: a 3 x 3 checkerboard of +-``amplitude`` added in each corner."""
     check_budget(amplitude, "amplitude")
@@ -146,9 +149,10 @@ def corners(shape: tuple[int, int, int], amplitude: float = 1.0) -> Add:
 
 def noise_image(shape: tuple[int, int, int], seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1]: the random pattern of Chen et al. 2017."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(shape, generator=seeded(seed))
 
 
+@numbers
 def sinusoid(shape: tuple[int, int, int], delta: float = 40 / 255, frequency: float = 6) -> Add:
     """SIG's horizontal wave ``delta sin(2 pi j f / W)`` over the columns j."""
     check_budget(delta, "delta")
@@ -156,6 +160,7 @@ def sinusoid(shape: tuple[int, int, int], delta: float = 40 / 255, frequency: fl
     return Add(wave.expand(shape).clone())
 
 
+@numbers
 def warp(shape: tuple[int, int, int], s: float = 0.5, k: int = 4, seed: int = 0) -> Warp:
     """WaNet's smooth random field: k x k control points of mean size ``s``, upsampled.
 
@@ -164,7 +169,7 @@ def warp(shape: tuple[int, int, int], s: float = 0.5, k: int = 4, seed: int = 0)
     if s < 0 or k < 2:
         raise ValueError(f"s and k: got {s} and {k}; s >= 0 and k >= 2 are allowed")
     height, width = shape[1:]
-    points = torch.rand(1, 2, k, k, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    points = torch.rand(1, 2, k, k, generator=seeded(seed)) * 2 - 1
     field = points / points.abs().mean()
     field = interpolate(field, (height, width), mode="bicubic", align_corners=True)
     return Warp(_grid(height, width, s * field[0].permute(1, 2, 0)))
@@ -172,7 +177,7 @@ def warp(shape: tuple[int, int, int], s: float = 0.5, k: int = 4, seed: int = 0)
 
 def jitter(grid: Tensor, count: int, seed: int) -> Tensor:
     """WaNet's noise mode: ``count`` grids with up to a pixel's half of random shift each."""
-    noise = torch.rand(count, *grid.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    noise = torch.rand(count, *grid.shape, generator=seeded(seed)) * 2 - 1
     return (grid + noise / torch.tensor([grid.shape[1], grid.shape[0]])).clamp(-1, 1)
 
 
