@@ -25,7 +25,9 @@ class Photographs:
         return self.train.subset(data.stratified(self.train.labels, n_train, seed))
 
 
-def photographs(name: str, device: torch.device | str | None = None, **sizes) -> Photographs:
+def photographs(
+    name: str, device: torch.device | str | None = None, **sizes: int | None
+) -> Photographs:
     """CIFAR-10 as ``data.load`` reads it: "cifar10", or "folder:PATH" for the JPEG copies."""
     train, test = data.load(name, device=device, **sizes)
     source = "JPEG copies" if name.startswith("folder:") else "original"

@@ -18,7 +18,7 @@ from torch import nn
 from experiments.photographs import Photographs, photographs
 from experiments.table import RESULTS, Table, facts
 from nclib import device, fast, geometry, models, training
-from nclib.activations import PENULTIMATE, features, layer_names
+from nclib.activations import PENULTIMATE, classifier, features, layer_names
 from nclib.data import ImageSet
 
 DECAYS = (5e-4, 1e-2)  # Papyan, Han and Donoho's; the course's
@@ -37,9 +37,10 @@ def moments(epochs: int) -> list[int]:
 def layers(model: nn.Module, part: str, images: ImageSet) -> Iterable[dict]:
     """NC1 to NC4 of every layer on these images, with the accuracy on them: a row for each."""
     found = features(model, images.images, [*layer_names(model), PENULTIMATE])
-    right = model.fc(found[PENULTIMATE]).argmax(1) == images.labels
+    _, last = classifier(model)
+    right = last(found[PENULTIMATE]).argmax(1) == images.labels
     accuracy = {"accuracy": float(right.cpu().double().mean())}
-    for layer, numbers in geometry.by_layer(found, images.labels, model.fc).items():
+    for layer, numbers in geometry.by_layer(found, images.labels, last).items():
         yield {"part": part, "layer": layer} | accuracy | numbers.row()
 
 
@@ -57,8 +58,8 @@ def run(
 ) -> None:
     """Train one network and measure it on the way; nothing where its last rows are there."""
     train = photos.few(n_train, seed)
-    key = {"source": photos.source, "arch": arch, "n_train": len(train), "seed": seed}
-    key |= {"weight_decay": weight_decay, "epochs": epochs}
+    key: dict[str, object] = {"source": photos.source, "arch": arch, "n_train": len(train)}
+    key |= {"weight_decay": weight_decay, "seed": seed, "epochs": epochs}
     if rows.has(**key, epoch=epochs, part="test", layer=PENULTIMATE):
         return
     print(", ".join(f"{name} {value}" for name, value in key.items()), flush=True)
@@ -78,11 +79,20 @@ def run(
         print(f"  epoch {place['epoch']}: {shown}", flush=True)
         return last[0]["nc1"]
 
-    plan = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
-    plan |= {"loss": fast.recipe(train, smoothing=0)["loss"], "seed": seed}
-    plan |= {"probes": {"nc1": probe}, "probe_at": moments(epochs)}
-    model = models.build(arch, train, seed=seed)
-    training.fit(model, train, **plan, cache=False, progress=False)
+    training.fit(
+        models.build(arch, train, seed=seed),
+        train,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        loss=fast.recipe(train, smoothing=0)["loss"],  # the plain cross-entropy
+        probes={"nc1": probe},
+        probe_at=moments(epochs),
+        seed=seed,
+        cache=False,
+        progress=False,
+    )
 
 
 def main() -> None:

@@ -53,8 +53,8 @@ def run(
     the test. On a CPU ``cpu_seconds`` is the time of the process alone, on a busy machine too.
     """
     train, test = photos.train, photos.test
-    key = {"source": photos.source, "arch": arch, "epochs": epochs, "n_train": len(train)}
-    key |= {"seed": seed} | facts(train.device)
+    key: dict[str, object] = {"source": photos.source, "arch": arch, "epochs": epochs}
+    key |= {"n_train": len(train), "seed": seed} | facts(train.device)
     if (found := tuple(str(key[name]) for name in KEY)) in rows:
         return rows.rows[found]
     plan = fast.recipe(train, epochs=epochs) | (PLAIN if arch == "resnet18" else {})

@@ -81,9 +81,10 @@ def tree(path: Path, size: int | None = None) -> tuple[Tensor, Tensor, tuple[str
     if len(files) < MANY:
         images = _bytes(files, size, "folder")
     else:
-        stats = [(file, os.stat(file)) for file in files]
+        here = os.getcwd()
+        stats = [(os.path.join(here, file), os.stat(file)) for file in files]
         state = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
-        key = [os.getcwd(), state, size, PIL.__version__, _bytes]
+        key = [state, size, PIL.__version__, _bytes]
         images = cached_uint8(key, lambda: {"images": _bytes(files, size, "folder")})["images"]
     return images.float().div_(255), torch.tensor(labels), classes
 
