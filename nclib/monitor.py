@@ -62,7 +62,7 @@ class Monitor:
     ) -> None:
         check_images(reference, "reference")
         _check(n=n, tests=tests, seconds=seconds, alarm_rate=alarm_rate, top=top)
-        self.layers = tuple(activations.layer_names(model) if layers is None else layers)
+        self.layers = tuple(activations.layer_names(model, reference) if layers is None else layers)
         if len(reference) < 2 * n:
             raise ValueError(f"reference: {len(reference)} images; at least {2 * n} are needed")
         two_sample.check_resolution(len(self.layers), permutations, level)

@@ -103,7 +103,7 @@ def test_pooling():
     with pytest.raises(ValueError, match="pool: got 'max'"):
         activations.pooled(x[:, :, 0, 0], "max")  # also where there is nothing to pool
     with pytest.raises(ValueError, match="activation: got"):
-        activations.pooled(x[0])
+        activations.pooled(x[0, 0, 0])
 
 
 def test_bad_layers_and_models_are_refused(digits):

@@ -123,7 +123,9 @@ def consensus(
     if features is None:
         model = build(data, seed)
         training.fit(model, data, epochs=early, **options)
-        features = activations.features(model, data.images, activations.layer_names(model)[1:])
+        features = activations.features(
+            model, data.images, activations.layer_names(model, data.images)[1:]
+        )
     trusted = core_of(typicality(features, labels), labels, core)
 
     options["augment"] = augment

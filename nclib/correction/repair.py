@@ -112,7 +112,7 @@ def etf_head(
     K - 1 dimensions.
     """
     model = copy.deepcopy(model)
-    head = activations.classifier(model)[1]
+    head = activations.classifier(model, clean.images)[1]
     count, dim = head.weight.shape
     frame = geometry.simplex_etf(count, dim, seed).to(torch.float32)
     length = head.weight.detach().norm(dim=1).mean()

@@ -17,13 +17,13 @@ from nclib.doors import finite, gradients
 def retrain_head(
     model: nn.Module, data: ImageSet, *, weight_decay: float = 1e-4, steps: int = 100
 ) -> nn.Module:
-    """A copy of ``model`` whose last linear layer is trained anew on ``data``, from zero.
+    """A copy of ``model`` whose classifier is trained anew on ``data``, from zero.
 
     The backbone is frozen, so this is logistic regression on the penultimate features of ``data``:
     convex, solved by L-BFGS, without luck.
     """
     fresh = copy.deepcopy(model).eval()
-    head = activations.classifier(fresh)[1]
+    head = activations.classifier(fresh, data.images)[1]
     hidden = finite(activations.penultimate(fresh, data.images), "features")
     nn.init.zeros_(head.weight)
     if head.bias is not None:
