@@ -154,7 +154,7 @@ def test_a_subset_opens_no_more_files_than_it_needs(tmp_path):
             if 60 * c + int(file.stem.replace("_", "-").split("-")[-1]) not in used:
                 file.write_bytes(b"broken")
     assert torch.equal(data.load("cinic10", **options)[0].images, train.images)
-    with pytest.raises(ValueError, match="^n_train for cinic10: n: got 2; 3"):
+    with pytest.raises(ValueError, match="^n_train for cinic10: got 2; 3"):
         data.load("cinic10", n_train=2, root=tmp_path)
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from torchvision import datasets
 
 from nclib import data, places
-from nclib.data import ImageSet, archives, folders
+from nclib.data import ImageSet, archives, folders, pictures
 
 REAL = os.environ.get("NCLIB_DATA", "")
 CIFAR_SAMPLE = Path(REAL, "cifar10-sample.tar.gz")
@@ -208,7 +208,7 @@ def test_a_count_that_is_none_is_named(argument, wrong):
     [("n_train", 9, "10 .* to 1300"), ("n_train", 1301, "1300"), ("n_test", 498, "10 .* to 497")],
 )
 def test_a_count_out_of_bounds_is_named_with_the_bounds(argument, wrong, bounds):
-    with pytest.raises(ValueError, match=f"^{argument} for digits: n: got {wrong}; .*{bounds}"):
+    with pytest.raises(ValueError, match=f"^{argument} for digits: got {wrong}; .*{bounds}"):
         data.load("digits", **{argument: wrong})
 
 
@@ -682,7 +682,8 @@ def test_hidden_files_and_a_macs_leftovers_are_passed_over(tmp_path):
     picture(tmp_path / "__MACOSX" / "cat" / "000.png")
     picture(tmp_path / "dog" / ".ipynb_checkpoints" / "000.png")
     picture(tmp_path / ".git" / "000.png")
-    train, test = data.load(f"folder:{tmp_path}")
+    with pytest.warns(UserWarning, match=r"left out of .*: 1 that are no image .*\(1 .txt\)"):
+        train, test = data.load(f"folder:{tmp_path}")
     assert train.classes == ("cat", "dog") and len(train) + len(test) == 30
 
 
@@ -744,7 +745,7 @@ def test_parts_of_different_sizes_ask_for_size_and_size_mends_them(tmp_path):
     assert {d.shape for d in data.load(f"folder:{tmp_path}", size=4)} == {(1, 4, 4)}
 
 
-@pytest.mark.parametrize("harm", ["cut", "text", "empty", "16 bit", "png damaged"])
+@pytest.mark.parametrize("harm", ["cut", "text", "empty", "12 bit", "32 bit", "png damaged"])
 def test_a_broken_image_is_named(tmp_path, harm):
     image_tree(tmp_path)
     bad = tmp_path / "dog" / ("007.png" if "png" in harm else "bad.jpg")
@@ -752,9 +753,10 @@ def test_a_broken_image_is_named(tmp_path, harm):
         noise = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
         Image.fromarray(noise).save(bad)
         bad.write_bytes(bad.read_bytes()[:400])
-    elif harm == "16 bit":
-        bad = bad.with_suffix(".png")
-        Image.fromarray(np.full((5, 6), 30_000, np.uint16)).save(bad)
+    elif "bit" in harm:  # 12 of 16 are all but black
+        bad = bad.with_suffix(".png" if harm == "12 bit" else ".tif")
+        kind = np.uint16 if harm == "12 bit" else np.float32
+        Image.fromarray(np.full((5, 6), 3_000, kind)).save(bad)
     elif harm == "png damaged":
         content = bytearray(bad.read_bytes())
         content[len(content) // 2] ^= 0xFF
@@ -863,8 +865,8 @@ def test_the_digits_and_the_small_networks_do_not_load_torchvision():
     assert done.stdout.strip() == "False", done.stdout
 
 
-def test_the_suffixes_of_images_are_those_of_torchvisions_image_folder():
-    assert set(folders.SUFFIXES) == set(datasets.folder.IMG_EXTENSIONS)
+def test_the_suffixes_of_images_are_those_of_torchvisions_image_folder_and_two_more():
+    assert set(pictures.SUFFIXES) == {*datasets.folder.IMG_EXTENSIONS, ".jfif", ".gif"}
 
 
 def test_a_large_tree_is_read_once_and_again_when_a_file_changes(tmp_path, monkeypatch):

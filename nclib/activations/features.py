@@ -31,7 +31,7 @@ def classifier(model: nn.Module, images: Tensor | None = None) -> tuple[str, nn.
         return next(iter(linears.items()))
     with evaluating(model), torch.no_grad(), tap(model, [PENULTIMATE]) as seen:
         model(images[:2])
-    return seen.classifier, modules_of(model)[seen.classifier]
+    return seen.classifier, _linears(model)[seen.classifier]
 
 
 def layer_names(model: nn.Module, images: Tensor | None = None) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def _watch_classifier(stack: ExitStack, model: nn.Module, seen: Seen, record: Ca
         outputs.pop(name, None)  # the latest comes last
         outputs[name] = value.detach().clone()
 
-    def end(_, __, value: object) -> None:
+    def end(_: object, __: object, value: object) -> None:
         final = logits(value, model).detach()
         found = _same_answer(outputs, final)
         if not found:
@@ -159,7 +159,8 @@ def _watch_classifier(stack: ExitStack, model: nn.Module, seen: Seen, record: Ca
                 f"ran are {list(outputs) or 'none'}"
             )
         seen.classifier, seen[PENULTIMATE] = found[-1], inputs[found[-1]]
-        inputs.clear(), outputs.clear()
+        inputs.clear()
+        outputs.clear()
 
     for name, module in linears.items():
         register = partial(module.register_forward_pre_hook, with_kwargs=True)

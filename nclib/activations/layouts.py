@@ -114,12 +114,14 @@ def channels(
                 hook = partial(lambda axis, _, given, value: works(axis, given, value), axis)
                 attach(stack, module.register_forward_hook, hook)
         for name in layers:
-            module = modules.get(name.replace("_orig_mod.", ""))
-            if name and module is not None:
+            tapped = modules.get(name.replace("_orig_mod.", ""))
+            if name and tapped is not None:
                 hook = partial(lambda name, _, __, value: made(name, value), name)
-                attach(stack, module.register_forward_hook, hook)
+                attach(stack, tapped.register_forward_hook, hook)
         yield (
-            lambda name, *shown: known.get(name) or _guess(name, *shown, alike.get(name), by_shape)
+            lambda name, value, batch: (
+                known.get(name) or _guess(name, value, batch, alike.get(name), by_shape)
+            )
         )
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from nclib import places
-from nclib.data import archives, folders, gtsrb, signs
+from nclib.data import archives, folders, gtsrb, pictures, signs
 from nclib.data.images import ImageSet
 from nclib.data.sampling import split, stratified
 from nclib.device import pick
@@ -94,12 +95,16 @@ def load(
 
 
 def _sampled(data: ImageSet, n: int | None, argument: str, seed: int) -> ImageSet:
-    if n is None:
-        return data
+    return data if n is None else data.subset(_chosen(data.labels, n, argument, data.name, seed))
+
+
+def _chosen(labels: Tensor, n: int | None, argument: str, name: str, seed: int) -> Tensor:
+    """Positions of a stratified subset; an error names the argument that the user gave."""
     try:
-        return data.subset(stratified(data.labels, n, seed))
+        return torch.arange(len(labels)) if n is None else stratified(labels, n, seed)
     except ValueError as error:
-        raise ValueError(f"{argument} for {data.name}: {error}") from None
+        said = str(error).removeprefix("n: ")
+        raise ValueError(f"{argument} for {name}: {said}") from None
 
 
 def _resized(data: ImageSet, size: int | None) -> ImageSet:
@@ -187,11 +192,8 @@ def _files(
 
     def chosen(files: archives.Files, n: int | None, argument: str) -> ImageSet:
         labels = torch.tensor([label for _, label in files])
-        try:
-            index = torch.arange(len(files)) if n is None else stratified(labels, n, seed)
-        except ValueError as error:
-            raise ValueError(f"{argument} for {name}: {error}") from None
-        images = folders.read([files[i][0] for i in index], size, name, "RGB")
+        index = _chosen(labels, n, argument, name, seed)
+        images = pictures.read([files[i][0] for i in index], size, name, "RGB")
         return ImageSet(images, labels[index], classes, name)
 
     return chosen(train, counts[0], "n_train"), chosen(test, counts[1], "n_test")
