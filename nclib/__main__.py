@@ -20,6 +20,7 @@ def monitor(arguments: list[str]) -> int:
     """print a monitor's log and draw its time line"""
     from nclib import monitor
     from nclib.plots import monitor as draw
+    from nclib.plots import panels
 
     parser = argparse.ArgumentParser("python -m nclib monitor")
     command = parser.add_subparsers(dest="command", required=True)
@@ -33,7 +34,9 @@ def monitor(arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     figure = options.figure or options.log.with_suffix(".png")
-    draw.timeline(windows).figure.savefig(figure)
+    page, (ax,) = panels(width=9, height=3.4)
+    draw.timeline(windows, ax=ax)
+    page.savefig(figure)
     print(f"drew {figure}")
     return 0
 

@@ -107,7 +107,7 @@ class Monitor:
         last = self._last()
         if not math.isfinite(when) or when < last:
             raise ValueError(f"when: got {when}; finite seconds from {last} on are allowed")
-        closed = []
+        closed: list[dict | None] = []
         if self.every is None and self._chunks and self._hour(when) != self._hour():
             closed.append(self.close())
         features, start = self._features(images), 0
@@ -119,7 +119,7 @@ class Monitor:
             start += room
             if self._waiting == self.every:
                 closed.append(self.close())
-        return closed
+        return [window for window in closed if window]
 
     def close(self) -> dict | None:
         """Test the open window now, write its line and return it; None where it is empty.

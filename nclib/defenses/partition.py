@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn.functional import one_hot
 
 from nclib.data import ImageSet
 
-Predictor = Callable[[Tensor], Tensor]  # images -> labels
+Predictor = TypeVar("Predictor", bound=Callable[[Tensor], Tensor])  # images -> labels
 
 
 def parts(images: Tensor, k: int) -> Tensor:

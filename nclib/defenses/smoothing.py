@@ -145,16 +145,23 @@ class Smooth:
         together = max(1, batch_size // n0)
         with tqdm(total=len(todo), desc="certifying", unit="image", disable=not progress) as bar:
             for group in np.split(todo, range(together, len(todo), together)):
-                for row in self._certified(images, group, n0, n, alpha, batch_size, target, seed):
-                    i = row[0]
-                    labels[i], radii[i], draws[i] = row[1:]
+                for done in self._certified(images, group, n0, n, alpha, batch_size, target, seed):
+                    i, labels[i], radii[i], draws[i] = done
                     if log:
-                        log.append(row)
+                        log.append(done)
                     bar.update()
         return Certificates(*(torch.from_numpy(a) for a in (labels, radii, draws)))
 
     def _certified(
-        self, images, group, n0, n, alpha, batch_size, target, seed
+        self,
+        images: Tensor,
+        group: np.ndarray,
+        n0: int,
+        n: int,
+        alpha: float,
+        batch_size: int,
+        target: float | None,
+        seed: int,
     ) -> Iterator[tuple[int, int, float, int]]:
         """Yield (index, label, radius, draws) of each image as soon as its outcome is decided."""
         chosen = self._counts(images, group, n0, "choose", batch_size, seed).argmax(1)
@@ -183,7 +190,15 @@ class Smooth:
             if not len(alive):
                 return
 
-    def _counts(self, images, which, n, phase, batch_size, seed) -> np.ndarray:
+    def _counts(
+        self,
+        images: Tensor,
+        which: Sequence[int] | np.ndarray,
+        n: int,
+        phase: str,
+        batch_size: int,
+        seed: int,
+    ) -> np.ndarray:
         """Votes ``[len(which), K]`` of ``n`` noisy copies of each image; whole blocks go together.
 
         Each block of noise has its own seed, made of the image's position, the phase and the
@@ -200,14 +215,15 @@ class Smooth:
         with evaluating(self.model), torch.no_grad():
             for batch in _batches(blocks, batch_size):
                 noisy = images.new_empty(sum(b[3] for b in batch), *images.shape[1:])
-                rows, end = [], 0
-                for row, i, start, count in batch:
+                end = 0
+                for _, i, start, count in batch:
                     generator.manual_seed(_seed(seed, i, phase, start))
                     part = noisy[end : end + count]
                     part.normal_(0, self.sigma, generator=generator).add_(images[i])
-                    rows, end = [*rows, row], end + count
+                    end += count
                 repeats = torch.tensor([b[3] for b in batch]).to(images.device)
-                rows = torch.tensor(rows).to(images.device).repeat_interleave(repeats)
+                rows = torch.tensor([b[0] for b in batch]).to(images.device)
+                rows = rows.repeat_interleave(repeats)
                 pieces = noisy.split(PIECE if images.device.type == "cpu" else len(noisy))
                 named = torch.cat([self.model(piece).argmax(1) for piece in pieces])
                 cells = rows * self.num_classes + named
@@ -235,7 +251,8 @@ def _looks(n: int, alpha: float, target: float | None) -> list[tuple[int, float]
 
 def _batches(blocks: list[tuple], batch_size: int) -> Iterator[list[tuple]]:
     """Consecutive blocks whose counts fit into ``batch_size`` together."""
-    batch, held = [], 0
+    batch: list[tuple] = []
+    held = 0
     for block in blocks:
         if batch and held + block[3] > batch_size:
             yield batch

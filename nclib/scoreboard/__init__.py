@@ -7,6 +7,7 @@ score of one's own on the board), ``capstone`` (blind cases to investigate).
 """
 
 from importlib import import_module
+from typing import Any
 
 from nclib.scoreboard.engine import run
 from nclib.scoreboard.grids import GRIDS, Cell, cells_of
@@ -17,7 +18,7 @@ LATER = {"evaluate": "cells", "prepare": "cells", "submit": "submission"}  # the
 __all__ = ["COLUMNS", "GRIDS", "Cell", "Store", "cells_of", "run", *LATER]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in LATER:
         return getattr(import_module(f"nclib.scoreboard.{LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

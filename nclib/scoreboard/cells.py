@@ -6,6 +6,7 @@ import functools
 import time
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Case:
     early: dict[str, Tensor]  # {layer: [N, D]} after EARLY epochs, without the first layer
     epochs: int
 
-    def retrain(self, kept: data.ImageSet, seed: int, **options) -> nn.Module:
+    def retrain(self, kept: data.ImageSet, seed: int, **options: Any) -> nn.Module:
         """A fresh model trained on ``kept`` as the victim was, from another start."""
         model = models.build("cnn", kept, seed=seed + 10)
         options = {"epochs": self.epochs, "seed": seed + 10, "cache": False} | options

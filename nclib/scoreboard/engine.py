@@ -13,6 +13,7 @@ import itertools
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import get_active_backend
@@ -32,7 +33,7 @@ def measure(cell: Cell) -> dict[str, object]:
     return evaluate(cell)
 
 
-def train_victim(*key) -> None:
+def train_victim(*key: Any) -> None:
     """``cells.prepare``, for what it leaves in the run cache."""
     from nclib.scoreboard.cells import prepare
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,18 @@ from torch.nn.functional import one_hot
 
 from nclib import correction, data, detection, training
 from nclib.defenses import adversarial_training, partition, squeezing
-from nclib.scoreboard.grids import ADVERSARIAL_EPS
+from nclib.scoreboard.grids import ADVERSARIAL_EPS, Cell
+
+if TYPE_CHECKING:  # cells imports this file
+    from nclib.scoreboard.cells import Case
 
 FALSE_ALARM = 0.05  # a clean set is cut as if so much of it were poisoned
 PARTS, BITS = 10, 1
 
+Method = Callable[[Cell, "Case"], dict[str, Any]]
 
-def apply(cell, case) -> dict[str, object]:
+
+def apply(cell: Cell, case: Case) -> dict[str, Any]:
     """``{"model": ..., "removed": mask or absent, "auroc": ... or absent}`` of the cell's method.
 
     Raises ``ValueError`` for a method that the board does not know.
@@ -32,7 +38,7 @@ def apply(cell, case) -> dict[str, object]:
         return cut(detection.random_score(case.train.labels, cell.seed), cell, case)
     if cell.method in detection.SCORES:
         return cut(joint(detection.SCORES[cell.method], case), cell, case)
-    known = {
+    known: dict[str, Method] = {
         "none": lambda cell, case: {"model": case.model},
         "oracle": oracle,
         "consensus": consensus,
@@ -49,12 +55,12 @@ def apply(cell, case) -> dict[str, object]:
     return known[cell.method](cell, case)
 
 
-def joint(score: Callable[..., Tensor], case) -> Tensor:
+def joint(score: Callable[..., Tensor], case: Case) -> Tensor:
     """The mean over the early layers of a score, each on a robust z scale: ``[N]``."""
     return detection.combine(detection.by_layer(score, case.early, case.train.labels), "mean")
 
 
-def ranking(score: Tensor, case) -> dict[str, float]:
+def ranking(score: Tensor, case: Case) -> dict[str, float]:
     """AUROC and TPR at 5% FPR where there is something to find."""
     bad = case.train.is_poisoned.cpu()
     if not bad.any():
@@ -62,12 +68,12 @@ def ranking(score: Tensor, case) -> dict[str, float]:
     return {"auroc": detection.auroc(score, bad), "tpr_5": detection.tpr_at_fpr(score, bad, 0.05)}
 
 
-def after(model: nn.Module, case) -> dict[str, float]:
+def after(model: nn.Module, case: Case) -> dict[str, float]:
     """Accuracy of ``model`` and, for a backdoor, its success."""
     return correction.outcome(model, case.test, case.train)
 
 
-def cut(score: Tensor, cell, case) -> dict[str, object]:
+def cut(score: Tensor, cell: Cell, case: Case) -> dict[str, Any]:
     """Remove the highest scores, as many as the known rate says, and train anew."""
     removed = detection.known_rate(score, cell.rate or FALSE_ALARM)
     kept = correction.remove(case.train, removed)
@@ -75,7 +81,7 @@ def cut(score: Tensor, cell, case) -> dict[str, object]:
     return {"model": model, "removed": removed} | ranking(score, case)
 
 
-def oracle(cell, case) -> dict[str, object]:
+def oracle(cell: Cell, case: Case) -> dict[str, Any]:
     """Remove exactly the poison."""
     removed = case.train.is_poisoned.cpu()
     return {
@@ -84,24 +90,24 @@ def oracle(cell, case) -> dict[str, object]:
     }
 
 
-def consensus(cell, case) -> dict[str, object]:
+def consensus(cell: Cell, case: Case) -> dict[str, Any]:
     """Remove what ``correction.consensus`` says, which is told nothing."""
     removed = correction.consensus(case.train, epochs=case.epochs, seed=cell.seed).bad
     kept = correction.remove(case.train, removed)
     return {"model": case.retrain(kept, cell.seed), "removed": removed}
 
 
-def relabel(cell, case) -> dict[str, object]:
+def relabel(cell: Cell, case: Case) -> dict[str, Any]:
     """Give each sample the label that out-of-fold neighbours agree on, or drop it."""
     return {
         "model": case.retrain(correction.relabel(case.train, case.early, seed=cell.seed), cell.seed)
     }
 
 
-def repair(method: Callable[..., training.Run]):
+def repair(method: Callable[..., training.Run]) -> Method:
     """A repair of the victim itself with clean images, 5% of the training set, from the test."""
 
-    def repaired(cell, case) -> dict[str, object]:
+    def repaired(cell: Cell, case: Case) -> dict[str, Any]:
         clean = data.stratified(case.test.labels, len(case.train) // 20, cell.seed)
         options = {"cache": False, "progress": False, "seed": cell.seed}
         return {"model": method(case.model, case.test.subset(clean), **options).model}
@@ -109,7 +115,7 @@ def repair(method: Callable[..., training.Run]):
     return repaired
 
 
-def squeezed(cell, case) -> dict[str, object]:
+def squeezed(cell: Cell, case: Case) -> dict[str, Any]:
     """Train and test on images of one bit a pixel."""
     squeezer = partial(squeezing.bit_depth, bits=BITS)
     coarse = replace(case.train, images=squeezer(case.train.images))
@@ -128,7 +134,7 @@ class Vote(nn.Module):
         return one_hot(ballots, self.num_classes).sum(0).float()
 
 
-def voted(cell, case) -> dict[str, object]:
+def voted(cell: Cell, case: Case) -> dict[str, Any]:
     """Deep partition aggregation: ten models on ten disjoint parts vote."""
     members = partition.train(
         data.ImageSet(*(getattr(case.train, k) for k in ("images", "labels", "classes", "name"))),
@@ -138,7 +144,7 @@ def voted(cell, case) -> dict[str, object]:
     return {"model": Vote([m for m in members if m is not None], case.train.num_classes)}
 
 
-def adversarial(cell, case) -> dict[str, object]:
+def adversarial(cell: Cell, case: Case) -> dict[str, Any]:
     """Train on single-step attacks of ``ADVERSARIAL_EPS`` (Wong et al. 2020)."""
     loss = adversarial_training.fast_training(ADVERSARIAL_EPS, seed=cell.seed)
     return {"model": case.retrain(case.train, cell.seed, loss=loss)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -118,11 +120,12 @@ def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     """The page of the readers' site."""
     parts = [HEAD.format(early=EARLY, eps=ADVERSARIAL_EPS)]
     for dataset in rows.dataset.unique():
-        size = SIZES.get(dataset, Size(None, None, "?"))
+        size = SIZES.get(dataset, Size(None, None, 0))
         shape = f" of {size.pixels} x {size.pixels} pixels" if size.pixels else ""
         parts.append(
-            f"## {dataset}\n\n{size.train or 'All'} training images{shape}, {size.epochs} epochs, "
-            f"{_seeds(rows[rows.dataset == dataset])} seeds.{_failures(table, dataset)}\n"
+            f"## {dataset}\n\n{size.train or 'All'} training images{shape}, "
+            f"{size.epochs or '?'} epochs, {_seeds(rows[rows.dataset == dataset])} seeds."
+            f"{_failures(table, dataset)}\n"
         )
         parts.append(
             f"![Heat maps of the board on {dataset}: AUROC, accuracy and attack success, methods "
@@ -137,7 +140,7 @@ def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
 def _failures(table: pd.DataFrame, dataset: str) -> str:
     """A sentence on the attacks that fail by themselves, or nothing."""
     none = table[(table.dataset == dataset) & (table.method == "none") & (table.metric == "asr")]
-    weak = [title(r.poison, r.rate) for r in none.itertuples() if r.mean < 0.1]
+    weak = [title(r["poison"], r["rate"]) for r in none.to_dict("records") if r["mean"] < 0.1]
     if not weak:
         return ""
     names = " and ".join([", ".join(weak[:-1]), weak[-1]] if weak[1:] else weak)
@@ -161,11 +164,11 @@ def _markdown(table: pd.DataFrame, dataset: str, metric: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _header(columns) -> list[str]:
+def _header(columns: Collection[str]) -> list[str]:
     return ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
 
 
-def _cell(mean: float, low: float, high: float) -> str:
+def _cell(mean: Any, low: Any, high: Any) -> str:
     if pd.isna(mean):
         return ""
     return f"{mean:.2f}" if pd.isna(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"

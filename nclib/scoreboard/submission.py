@@ -53,8 +53,8 @@ def submit(
         if retrain:
             row |= methods.after(methods.cut(joint, cell, case)["model"], case)
         rows.append(row)
-    known = board.set_index(["dataset", "poison", "rate", "seed"])
-    same = known[known.index.isin([cell[:4] for cell in cells])].reset_index()
+    placed = board.set_index(["dataset", "poison", "rate", "seed"])
+    same = placed[placed.index.isin([cell[:4] for cell in cells])].reset_index()
     same = same[same.method.isin([*detection.SCORES, "random"])]
     return rank(pd.concat([same, pd.DataFrame(rows)], ignore_index=True), name)
 
