@@ -20,7 +20,7 @@ endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
 .PHONY: help lab run test test-full test-mps exercises notebooks purifiers readme links bench site assignments \
-  test-browser lint clean
+  test-browser lint size clean
 
 help: ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,7 @@ lab: $(VENV)/.lab ## install, then open JupyterLab on lesson 00 (HEADLESS=1: no 
 run: $(VENV)/.lab ## execute every lesson on the embedded digits, into build/
 	OMP_NUM_THREADS=1 $(PY) tools/execute.py run
 
-test: $(VENV)/.test ## unit tests, then nbval over every notebook
+test: lint ## lint, unit tests, then nbval over every notebook
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) tests
 	OMP_NUM_THREADS=1 $(PY) tools/nbval.py
 
@@ -73,12 +73,16 @@ assignments: $(VENV)/.grade ## a course folder for nbgrader, into build/assignme
 test-browser: $(VENV)/.browser ## lessons in a real browser (LESSONS=all: every one)
 	OMP_NUM_THREADS=1 LESSONS="$(LESSONS)" $(PY) -m pytest -m "" tests/browser
 
-lint: $(VENV)/.test ## ruff over code and notebooks
+lint: $(VENV)/.test ## ruff over code and notebooks, mypy over the package
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+size: ## code lines of the package, by storey
+	$(PYTHON) tools/size.py
 
 clean: ## remove the environments and what was built
-	rm -rf .venv .venv-* build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .ruff_cache .mypy_cache
 
 # The oldest supported torch and the newest each read their own list of MPS kernels.
 OLDEST := .venv-mps-oldest

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "nclib"
-STOREYS = {
-    "use": {"course", "audit", "scoreboard", "__main__"},
-    "pictures": {"plots"},
-    "science": {*("attacks", "poisons", "detection", "correction", "defenses", "explain")}
-    | {"monitor"},
-    "ground": {*("device", "models", "training", "activations", "geometry", "cache", "journal")}
-    | {"data", "doors", "fast", "places", "table"},
-}
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+
+from size import PACKAGE, STOREYS, code_lines  # noqa: E402
+
 ORDER = list(STOREYS)
 
 
@@ -71,3 +67,26 @@ def test_an_import_upwards_is_found():
     assert upward("nclib.monitor", "def f():\n    from nclib.plots import style") == ["nclib.plots"]
     assert upward("nclib.data.signs", "from nclib import attacks, device") == ["nclib.attacks"]
     assert upward("nclib.course.claims", "import nclib.plots.style, nclib.cache") == []
+
+
+SOURCE = '''"""A module
+
+of three lines."""
+
+import os  # one
+
+# a comment
+def f(
+    a,
+):
+    """Told."""
+    text = """two
+lines"""
+    "a string that is no docstring"
+    return text
+'''
+
+
+def test_docstrings_comments_and_blank_lines_are_no_code():
+    assert code_lines(SOURCE) == 8
+    assert code_lines('"""Only told."""\n') == code_lines("") == 0
