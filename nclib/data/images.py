@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -60,14 +60,14 @@ class ImageSet:
     def device(self) -> torch.device:
         return self.images.device
 
-    def to(self, device: torch.device | str) -> ImageSet:
+    def to(self, device: torch.device | str) -> Self:
         """The same set, with every tensor on ``device``."""
         placed: dict[str, Any] = {
             k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | Factors)
         }
         return replace(self, **placed)
 
-    def subset(self, index: Tensor) -> ImageSet:
+    def subset(self, index: Tensor) -> Self:
         """The samples that ``index`` (positions, or a boolean mask of length N) selects."""
         index = torch.as_tensor(index, device=self.device)
         if index.dtype == torch.bool and index.shape != (len(self),):

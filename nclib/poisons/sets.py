@@ -74,9 +74,8 @@ class PoisonedSet(ImageSet):
         """
         if self.by is None:
             return (self,)
-        shared = {"by": None, "steps": ()}
         return tuple(
-            replace(self, is_poisoned=mask, **step._asdict(), **shared).to(self.device)
+            replace(self, is_poisoned=mask, by=None, steps=(), **step._asdict()).to(self.device)
             for step, mask in zip(self.steps, self.by.unbind(1), strict=True)
         )
 
