@@ -82,7 +82,7 @@ def integer(value: object, name: str, low: float = -math.inf, high: float = math
 
 def number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number from ``low`` to ``high``, Python's, numpy's or torch's, or ``ValueError``."""
-    found = plain(value)
+    found = value = plain(value)
     fine = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
     if not fine or not low <= found <= high:
         raise ValueError(f"{name}: got {value!r}; a number, {low} to {high}, is allowed")

@@ -14,6 +14,7 @@ from nclib import activations, models, training
 from nclib.data import ImageSet
 from nclib.detection import margins, outliers
 from nclib.detection.common import per_class, whitener
+from nclib.doors import array, classes, finite, gradients, numbers
 
 Build = Callable[[ImageSet, int], nn.Module]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -44,7 +45,7 @@ def typicality(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """
     if not features:
         raise ValueError("features: got no layer; {layer: [N, D]} with at least one is needed")
-    labels = labels.cpu()
+    labels = classes(labels).cpu()
     count, ranks, crossed = int(labels.max()) + 1, [], []
     for hidden in features.values():
         distance = outliers.robust_distance(hidden, labels)
@@ -57,6 +58,7 @@ def typicality(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     return torch.stack(ranks).amax(0) + wrong.double()
 
 
+@numbers
 def core_of(odd: Tensor, labels: Tensor, share: float = 0.2) -> Tensor:
     """The ``share`` of each class with the lowest ``odd``, at least 2 samples: bool ``[N]``, CPU.
 
@@ -65,6 +67,7 @@ def core_of(odd: Tensor, labels: Tensor, share: float = 0.2) -> Tensor:
     """
     if not 0 < share < 1:
         raise ValueError(f"share: got {share}; 0 < share < 1 is allowed")
+    odd, labels = finite(array(odd, "odd"), "odd"), classes(labels)
     if odd.shape != labels.shape:
         raise ValueError(f"odd: got {tuple(odd.shape)}; {tuple(labels.shape)} is needed")
     odd, labels = odd.cpu(), labels.cpu()
@@ -88,6 +91,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     return grid_sample(images, grid, align_corners=False).clamp(0, 1)
 
 
+@gradients
 def consensus(
     data: ImageSet,
     *,
@@ -140,6 +144,7 @@ def consensus(
     return Consensus(bad, trusted, doubted, rejected, model)
 
 
+@numbers
 def lookalikes(
     features: Mapping[str, Tensor],
     labels: Tensor,
@@ -166,7 +171,8 @@ def lookalikes(
     rejected, doubted, labels = rejected.cpu().clone(), doubted.cpu(), labels.cpu()
     size = labels.bincount().clamp_min(1)
     share = labels[rejected].bincount(minlength=len(size)) / size
-    hidden = torch.cat([h.detach().cpu().double() for h in features.values()], 1)
+    rows = [array(h, "features").detach().cpu().double() for h in features.values()]
+    hidden = finite(torch.cat(rows, 1), "features")
     hidden = (hidden - hidden.mean(0)) / hidden.std(0).clamp_min(1e-6)
     for c in (share > share.median() + excess).nonzero().flatten().tolist():
         index = (labels == c).nonzero().flatten()

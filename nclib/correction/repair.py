@@ -15,6 +15,7 @@ from nclib.correction.opinions import check_mask, consensus
 from nclib.data import ImageSet
 from nclib.detection import margins
 from nclib.detection.common import per_class
+from nclib.doors import gradients, integer, numbers, seeded
 from nclib.poisons import PoisonedSet, metrics
 
 
@@ -32,6 +33,7 @@ def remove(data: ImageSet, bad: Tensor | None = None, **options: Any) -> ImageSe
     return data.subset((~bad).to(data.device))
 
 
+@numbers
 def random_removal(labels: Tensor, bad: Tensor, seed: int = 0) -> Tensor:
     """The control: as many samples as ``bad`` takes from each class, at random: bool ``[N]``, CPU.
 
@@ -40,7 +42,7 @@ def random_removal(labels: Tensor, bad: Tensor, seed: int = 0) -> Tensor:
     """
     labels, bad = labels.cpu(), torch.as_tensor(bad).cpu()
     check_mask(bad, len(labels))
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     mask = torch.zeros_like(bad)
     for index in per_class(labels, int(labels.max()) + 1):
         drawn = torch.randperm(len(index), generator=generator)[: int(bad[index].sum())]
@@ -48,6 +50,7 @@ def random_removal(labels: Tensor, bad: Tensor, seed: int = 0) -> Tensor:
     return mask
 
 
+@numbers
 def relabel(
     data: ImageSet,
     features: Mapping[str, Tensor],
@@ -68,8 +71,7 @@ def relabel(
     """
     if not features:
         raise ValueError("features: got no layer; {layer: [N, D]} with at least one is needed")
-    if repeats < 1:
-        raise ValueError(f"repeats: got {repeats}; 1 or more is allowed")
+    integer(repeats, "repeats", 1)
     if not 0 < agree <= 1:
         raise ValueError(f"agree: got {agree}; 0 < agree <= 1 is allowed")
     labels = data.labels.cpu()
@@ -85,6 +87,7 @@ def relabel(
     return new.subset((kept | (share >= agree)).to(data.device))
 
 
+@gradients
 def fine_tune(
     model: nn.Module, clean: ImageSet, *, epochs: int = 20, lr: float = 0.02, **options: Any
 ) -> training.Run:
@@ -96,6 +99,7 @@ def fine_tune(
     return training.fit(copy.deepcopy(model), clean, epochs=epochs, lr=lr, **options)
 
 
+@gradients
 def etf_head(
     model: nn.Module,
     clean: ImageSet,

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from nclib.activations import evaluating
+from nclib.doors import finite, gradients, integer, number, numbers, seeded
 from nclib.training import Loss
 
 
+@numbers
 def pgd_training(eps: float, alpha: float | None = None, steps: int = 5, seed: int = 0) -> Loss:
     """Train on PGD images instead of the clean ones; Madry et al. 2018 (arXiv 1706.06083).
 
@@ -35,6 +37,7 @@ def pgd_training(eps: float, alpha: float | None = None, steps: int = 5, seed: i
     return loss
 
 
+@numbers
 def fast_training(
     eps: float, alpha: float | None = None, random_start: bool = True, seed: int = 0
 ) -> Loss:
@@ -57,6 +60,7 @@ def fast_training(
     return loss
 
 
+@numbers
 def trades(
     eps: float, beta: float = 6.0, alpha: float | None = None, steps: int = 5, seed: int = 0
 ) -> Loss:
@@ -66,8 +70,7 @@ def trades(
     clean accuracy. Raises ``ValueError`` like ``pgd_training``, and for a negative ``beta``.
     """
     alpha = _step(eps, alpha, steps)
-    if beta < 0:
-        raise ValueError(f"beta: got {beta}; 0 or more is allowed")
+    number(beta, "beta", 0)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         with evaluating(model), torch.no_grad():
@@ -86,6 +89,7 @@ def trades(
     return loss
 
 
+@gradients
 def ascend(
     model: nn.Module,
     objective: Callable[[Tensor], Tensor],
@@ -108,8 +112,8 @@ def ascend(
 
 def noise(images: Tensor, seed: int = 0) -> Tensor:
     """Uniform in [-1, 1], shaped like ``images``; the same batch and seed give the same noise."""
-    key = int(images.sum() * 1000) + 1_000_003 * seed
-    generator = torch.Generator(images.device).manual_seed(key % 2**63)
+    key = int(finite(images, "images").sum() * 1000) + 1_000_003 * seed
+    generator = seeded(key, images.device)
     draw = torch.rand(images.shape, generator=generator, device=images.device)
     return 2 * draw - 1
 
@@ -120,11 +124,6 @@ def _kl(belief: Tensor, logits: Tensor, reduction: str) -> Tensor:
 
 def _step(eps: float, alpha: float | None, steps: int) -> float:
     """The step size, after the checks that all makers share."""
-    if not eps >= 0:
-        raise ValueError(f"eps: got {eps}; 0 or more is allowed (images are in [0, 1])")
-    if steps < 1:
-        raise ValueError(f"steps: got {steps}; 1 or more is allowed")
-    alpha = 2.5 * eps / steps if alpha is None else alpha
-    if not alpha >= 0:
-        raise ValueError(f"alpha: got {alpha}; 0 or more is allowed")
-    return alpha
+    number(eps, "eps", 0)
+    integer(steps, "steps", 1)
+    return number(2.5 * eps / steps if alpha is None else alpha, "alpha", 0)

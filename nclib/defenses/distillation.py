@@ -16,9 +16,11 @@ from torch.nn.functional import cross_entropy, softmax
 
 from nclib.activations import evaluating
 from nclib.data import ImageSet
+from nclib.doors import finite, gradients, numbers
 from nclib.training import Loss, fit, predict
 
 
+@numbers
 def tempered(temperature: float) -> Loss:
     """Cross-entropy of ``model(x) / temperature``, with labels ``[N]`` or soft labels ``[N, K]``.
 
@@ -33,6 +35,7 @@ def tempered(temperature: float) -> Loss:
     return loss
 
 
+@numbers
 def soft_labels(teacher: nn.Module, images: Tensor, temperature: float) -> Tensor:
     """The teacher's probabilities at ``temperature``: ``[N, K]``, rows sum to 1."""
     if not temperature > 0:
@@ -40,6 +43,7 @@ def soft_labels(teacher: nn.Module, images: Tensor, temperature: float) -> Tenso
     return softmax(predict(teacher, images) / temperature, 1)
 
 
+@gradients
 def distil(
     build: Callable[[], nn.Module], train: ImageSet, temperature: float, **options: Any
 ) -> tuple[nn.Module, nn.Module]:
@@ -55,6 +59,7 @@ def distil(
     return teacher, student
 
 
+@gradients
 def vanished(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """For each image: whether the gradient of its cross-entropy is exactly 0 in float32, ``[N]``.
 
@@ -62,6 +67,6 @@ def vanished(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """
     images = images.detach().clone().requires_grad_()
     with evaluating(model):
-        loss = cross_entropy(model(images), labels, reduction="sum")
+        loss = cross_entropy(finite(model(images), "logits"), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, images)
     return gradient.flatten(1).abs().amax(1) == 0

@@ -14,24 +14,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from nclib.data import ImageSet
+from nclib.data import ImageSet, check_labels
+from nclib.doors import finite, integer, numbers
 
 Predictor = TypeVar("Predictor", bound=Callable[[Tensor], Tensor])  # images -> labels
 
 
+@numbers
 def parts(images: Tensor, k: int) -> Tensor:
     """The part 0..k-1 of each image ``[N]``, by a hash of its pixels alone.
 
     Nothing but its own pixels decides where a sample goes, so that adding, dropping or relabelling
     one sample leaves every other part as it was. Replacing an image is a drop and an addition.
     """
-    if k < 1:
-        raise ValueError(f"k: got {k}; 1 or more is allowed")
+    integer(k, "k", 1)
+    finite(images, "images")
     rows = images.cpu().contiguous().flatten(1).numpy()
     hashes = [int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8]) for row in rows]
     return torch.tensor([h % k for h in hashes])
 
 
+@numbers
 def train(
     data: ImageSet, k: int, learner: Callable[[ImageSet, int], Predictor]
 ) -> list[Predictor | None]:
@@ -54,20 +57,28 @@ def ordered(data: ImageSet) -> ImageSet:
     return data.subset(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
 
 
+@numbers
 def votes(predictors: Sequence[Predictor | None], images: Tensor, num_classes: int) -> Tensor:
     """How many of the predictors name each class: int64 ``[N, K]``."""
     present = [p for p in predictors if p is not None]
     if not present:
         raise ValueError("predictors: got none that was trained; every part is empty")
-    return torch.stack([one_hot(p(images), num_classes) for p in present]).sum(0)
+    named = [p(images) for p in present]
+    for labels in named:
+        check_labels(labels, len(images), num_classes, "predictors")
+    return torch.stack([one_hot(labels, num_classes) for labels in named]).sum(0)
 
 
 def certificate(votes: Tensor) -> tuple[Tensor, Tensor]:
     """The label ``[N]`` with most votes (ties to the smaller) and the poisons it tolerates ``[N]``.
 
     So many samples added, dropped or relabelled, in any way, cannot change the label: each turns at
-    most one vote from the first class to another, which closes the gap by two.
+    most one vote from the first class to another, which closes the gap by two. Raises
+    ``ValueError`` for votes that are no counts ``[N, K]``.
     """
+    if votes.ndim != 2 or votes.dtype != torch.int64 or (len(votes) and votes.min() < 0):
+        got = f"{votes.dtype} {tuple(votes.shape)}"
+        raise ValueError(f"votes: got {got}; counts, int64 [N, K], are needed")
     labels = votes.argmax(1)
     count = torch.arange(votes.shape[1], device=votes.device)
     first = votes.gather(1, labels[:, None])

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from nclib.activations import evaluating
 from nclib.cache import fingerprint
 from nclib.defenses.log import Log
+from nclib.doors import finite, integer, number, numbers
 
 ABSTAIN = -1
 DRAW = 1000  # noise for one image comes in blocks of at most so many samples
@@ -27,6 +28,7 @@ PIECE = 128  # a CPU is up to twice as fast while a layer's output stays in its 
 CURTAIL = 10  # how often, without a target, to ask whether an abstention is certain
 
 
+@numbers
 def lower_bound(hits: np.ndarray | int, n: int, alpha: float) -> np.ndarray:
     """Clopper-Pearson: the share of which ``hits`` of ``n`` leaves a doubt of at most ``alpha``.
 
@@ -41,11 +43,13 @@ def lower_bound(hits: np.ndarray | int, n: int, alpha: float) -> np.ndarray:
     return np.where(hits == 0, 0.0, beta.ppf(alpha, np.maximum(hits, 1), n - hits + 1))
 
 
+@numbers
 def radius(share: np.ndarray | float, sigma: float) -> np.ndarray:
     """The L2 radius that a share of votes certifies: ``sigma * Phi^-1(share)``, 0 up to a half."""
     return sigma * norm.ppf(np.maximum(share, 0.5))
 
 
+@numbers
 def gaussian(sigma: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     """The ``augment`` of ``training.fit`` for a classifier to be smoothed: noise, not cut off."""
     if not 0 <= sigma < math.inf:
@@ -82,13 +86,14 @@ class Smooth:
     ``model`` maps images ``[N, C, H, W]`` to logits ``[N, num_classes]``.
     """
 
+    @numbers
     def __init__(self, model: nn.Module, num_classes: int, sigma: float) -> None:
         if not 0 < sigma < math.inf:
             raise ValueError(f"sigma: got {sigma}; a positive number is allowed")
-        if num_classes < 2:
-            raise ValueError(f"num_classes: got {num_classes}; 2 or more is allowed")
+        integer(num_classes, "num_classes", 2)
         self.model, self.num_classes, self.sigma = model, num_classes, sigma
 
+    @numbers
     def predict(
         self,
         images: Tensor,
@@ -107,6 +112,7 @@ class Smooth:
         doubt = np.minimum(1, 2 * binom.sf(first - 1, first + second, 0.5))  # exact, two-sided
         return torch.from_numpy(np.where(doubt <= alpha, top, ABSTAIN))
 
+    @numbers
     def certify(
         self,
         images: Tensor,
@@ -225,10 +231,18 @@ class Smooth:
                 rows = torch.tensor([b[0] for b in batch]).to(images.device)
                 rows = rows.repeat_interleave(repeats)
                 pieces = noisy.split(PIECE if images.device.type == "cpu" else len(noisy))
-                named = torch.cat([self.model(piece).argmax(1) for piece in pieces])
+                named = torch.cat([self._classes(piece) for piece in pieces])
                 cells = rows * self.num_classes + named
                 votes += torch.bincount(cells, minlength=len(votes))
         return votes.reshape(len(which), self.num_classes).cpu().numpy()
+
+    def _classes(self, noisy: Tensor) -> Tensor:
+        """The class of each noisy image; one beyond K would be a vote for the next image."""
+        logits = finite(self.model(noisy), "logits")
+        if logits.shape != (len(noisy), self.num_classes):
+            got, wanted = tuple(logits.shape), (len(noisy), self.num_classes)
+            raise ValueError(f"model: returned {got}; logits {wanted} are needed")
+        return logits.argmax(1)
 
 
 @lru_cache  # every group of images asks again
@@ -278,13 +292,11 @@ def _check(
 ) -> None:
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images: got {tuple(images.shape)}; [N, C, H, W] with N >= 1 is allowed")
-    if n0 < 1 or n < 1:
-        raise ValueError(f"n0 and n: got {n0} and {n}; 1 or more is allowed")
+    finite(images, "images")
+    for name, count in (("n0", n0), ("n", n), ("batch_size", batch_size)):
+        integer(count, name, 1)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha: got {alpha}; 0 < alpha < 1 is allowed")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}; 1 or more is allowed")
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}; 0 or more is allowed")
-    if target is not None and target < 0:
-        raise ValueError(f"target: got {target}; a radius of 0 or more is allowed")
+    integer(seed, "seed", 0)
+    if target is not None:
+        number(target, "target", 0)

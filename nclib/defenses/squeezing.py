@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+from nclib.doors import array, finite, integer, number, numbers
 from nclib.training import predict
 
 Squeezer = Callable[[Tensor], Tensor]
@@ -54,24 +55,22 @@ class Squeezed(nn.Module):
         return self.model(self.squeeze(images))
 
 
+@numbers
 def bit_depth(images: Tensor, bits: int = 1) -> Tensor:
     """Round to ``2**bits`` grey levels per channel; halves go to the even level, as in numpy."""
-    if not 1 <= bits <= 8:
-        raise ValueError(f"bits: got {bits}; 1 to 8 is allowed")
+    integer(bits, "bits", 1, 8)
     levels = 2**bits - 1
     return (images * levels).round() / levels
 
 
+@numbers
 def median(images: Tensor, size: int = 2) -> Tensor:
     """The median of a ``size`` x ``size`` window around each pixel, aligned as scipy does it.
 
     The window of an even size reaches one pixel further up and left; of an even number of values
     the upper middle one counts; the border repeats in a mirror (scipy's mode "reflect").
     """
-    if not 2 <= size <= min(images.shape[2:]):
-        raise ValueError(
-            f"size: got {size}; 2 to the image side {min(images.shape[2:])} is allowed"
-        )
+    integer(size, "size", 2, min(images.shape[2:]))
     before, after = size // 2, (size - 1) // 2
     for axis in (2, 3):
         length = images.shape[axis]
@@ -102,6 +101,7 @@ def _median_of_nine(images: Tensor) -> Tensor:
     return pixel[4]
 
 
+@numbers
 def non_local_means(
     images: Tensor, search: int = 13, patch: int = 3, strength: float = 2 / 255
 ) -> Tensor:
@@ -137,14 +137,15 @@ def non_local_means(
     return total / weights
 
 
+@numbers
 def noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Add fresh Gaussian noise of standard deviation ``sigma`` and cut at 0 and 1."""
-    if sigma < 0:
-        raise ValueError(f"sigma: got {sigma}; 0 or more is allowed")
+    number(sigma, "sigma", 0)
     drawn = torch.randn(images.shape, generator=generator, device=generator.device)
     return (images + sigma * drawn.to(images.device)).clamp(0, 1)
 
 
+@numbers
 def jpeg(images: Tensor, quality: int = 75) -> Tensor:
     """Each image through Pillow's JPEG and back: grey for one channel, RGB for three, any size.
 
@@ -166,6 +167,7 @@ def _through_pillow(pixels: np.ndarray, quality: int) -> np.ndarray:
     return back[..., None] if grey else back
 
 
+@numbers
 def jpeg_differentiable(images: Tensor, quality: int = 75) -> Tensor:
     """JPEG in torch, for an attacker: near Pillow's result, with a gradient that is not zero.
 
@@ -191,10 +193,10 @@ def jpeg_differentiable(images: Tensor, quality: int = 75) -> Tensor:
 
 
 def _check_jpeg(images: Tensor, quality: int) -> None:
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality: got {quality}; 1 to 100 is allowed")
+    integer(quality, "quality", 1, 100)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images: got {tuple(images.shape)}; [N, 1 or 3, H, W] is allowed")
+    finite(images.detach(), "images")
 
 
 def _quantised(plane: Tensor, quality: int, table: str) -> Tensor:
@@ -225,6 +227,7 @@ def _steps(quality: int, table: str) -> Tensor:
     return torch.tensor(steps, dtype=torch.float32).reshape(8, 8)
 
 
+@numbers
 def joint_score(
     model: nn.Module, images: Tensor, squeezers: Iterable[Squeezer], batch_size: int = 1024
 ) -> Tensor:
@@ -242,10 +245,12 @@ def joint_score(
     return torch.stack(scores).amax(0)
 
 
+@numbers
 def threshold(clean_scores: Tensor, false_positives: float = 0.05) -> float:
     """The score that at most this share of the clean images exceeds."""
     if not 0 <= false_positives < 1:
         raise ValueError(f"false_positives: got {false_positives}; 0 <= share < 1 is allowed")
+    finite(clean_scores := array(clean_scores, "clean_scores"), "clean_scores")
     if clean_scores.ndim != 1 or not len(clean_scores):
         raise ValueError(
             f"clean_scores: got {tuple(clean_scores.shape)}; [N] with N >= 1 is allowed"

@@ -11,9 +11,12 @@ from tqdm.auto import tqdm
 
 from nclib.activations import evaluating
 from nclib.data import ImageSet, check_images, check_labels
+from nclib.doors import finite, integer, numbers, seeded
+from nclib.doors import gradients as with_gradients
 from nclib.training import predict
 
 
+@with_gradients
 def friendly_noise(
     images: Tensor,
     model: nn.Module,
@@ -40,7 +43,7 @@ def friendly_noise(
             f"eps, weight, steps, chunk: got {eps}, {weight}, {steps}, {chunk}; "
             "eps in [0, 1], the others not negative, chunk from 1 are allowed"
         )
-    draw = torch.Generator(images.device).manual_seed(seed)
+    draw = seeded(seed, images.device)
     start = torch.rand(images.shape, generator=draw, device=images.device) * 2 - 1
     pairs = list(zip(images.split(chunk), start.split(chunk), strict=True))
     bar = tqdm(pairs, desc="friendly noise", unit="chunk", disable=not progress)
@@ -53,7 +56,7 @@ def _befriend(
 ) -> Tensor:
     """One chunk; ``unit`` is the noise in units of ``eps``, within +-1."""
     with torch.no_grad():
-        before = model(x).log_softmax(1)
+        before = finite(model(x), "logits").log_softmax(1)
     unit = unit.clone().requires_grad_()
     optimiser = torch.optim.Adam([unit], lr)
     for _ in range(steps):
@@ -66,6 +69,7 @@ def _befriend(
     return (x + eps * unit.detach()).clamp(0, 1)
 
 
+@numbers
 def random_noise(amount: float = 16 / 255) -> Callable[[Tensor, torch.Generator], Tensor]:
     """An ``augment`` for ``training.fit``: uniform noise within +-``amount``, cut to [0, 1]."""
     if not 0 <= amount <= 1:
@@ -78,6 +82,7 @@ def random_noise(amount: float = 16 / 255) -> Callable[[Tensor, torch.Generator]
     return add
 
 
+@numbers
 def isolated(gradients: Tensor, labels: Tensor, share: float = 0.2) -> Tensor:
     """Samples that stand alone among the gradients of their class: a mask bool ``[N]``.
 
@@ -89,6 +94,7 @@ def isolated(gradients: Tensor, labels: Tensor, share: float = 0.2) -> Tensor:
         raise ValueError(f"share: got {share}; above 0 to 1 is allowed")
     if gradients.ndim != 2:
         raise ValueError(f"gradients: got {tuple(gradients.shape)}; [N, D] is needed")
+    finite(gradients, "gradients")
     check_labels(labels, len(gradients), int(labels.max()) + 1)
     alone = torch.zeros(len(labels), dtype=torch.bool, device=gradients.device)
     for c in labels.unique():
@@ -125,6 +131,7 @@ def loss_gradients(model: nn.Module, data: ImageSet) -> Tensor:
     return answers - one_hot(data.labels, data.num_classes).float()
 
 
+@numbers
 def to_drop(model: nn.Module, data: ImageSet, share: float = 0.2) -> Tensor:
     """What EPIC drops by ``model``: the ``isolated`` samples, a mask bool ``[N]``.
 
@@ -138,6 +145,7 @@ def to_drop(model: nn.Module, data: ImageSet, share: float = 0.2) -> Tensor:
     return alone
 
 
+@numbers
 def epic(
     train: ImageSet,
     learn: Callable[[ImageSet, int], nn.Module],
@@ -153,8 +161,7 @@ def epic(
     ``model``. Returns ``(model, kept)``: the last model and a mask bool ``[N]``, on the device of
     ``train``, of the samples that were kept. Raises ``ValueError`` for ``rounds`` below 1.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds: got {rounds}; 1 or more is allowed")
+    integer(rounds, "rounds", 1)
     kept = torch.ones(len(train), dtype=torch.bool, device=train.device)
     for turn in range(rounds):
         part = train.subset(kept)

@@ -31,11 +31,13 @@ from nclib.defenses.purification.noise import (
     to_signed,
     to_unit,
 )
+from nclib.doors import gradients, integer, number
 
 PIXELS = 2**19  # pixels per chunk: 512 images of 32 x 32; 64 feature maps of it are 128 MiB
 Stage = tuple[Energy | Diffusion, int]  # a model and its strength: steps, or the noise level t
 
 
+@gradients
 def purify(
     images: Tensor,
     model: Energy | Diffusion,
@@ -63,6 +65,7 @@ def purify(
     return _run(images, [(model, strength)], seed, chunk, keep, progress)
 
 
+@gradients
 def naive(
     images: Tensor,
     energy: Energy,
@@ -76,6 +79,7 @@ def naive(
     return reps(images, energy, diffusion, steps=steps, t=t, repetitions=1, **options)
 
 
+@gradients
 def reps(
     images: Tensor,
     energy: Energy,
@@ -90,12 +94,12 @@ def reps(
     progress: bool = True,
 ) -> Tensor:
     """PureGen-Reps: a little of the energy and of the diffusion, ``repetitions`` times in turn."""
-    if repetitions < 1:
-        raise ValueError(f"repetitions: got {repetitions}; 1 or more is allowed")
+    integer(repetitions, "repetitions", 1)
     stages: list[tuple[Energy | Diffusion, int]] = [(energy, steps), (diffusion, t)]
     return _run(images, stages * repetitions, seed, chunk, keep, progress)
 
 
+@gradients
 def filt(
     images: Tensor,
     energy: Energy,
@@ -112,8 +116,7 @@ def filt(
     The others stay as they are: a poison tends to a higher energy than a clean image. An image's
     noise depends on its position among the selected ones, and so on which others are selected.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: got {share}; 0 to 1 is allowed")
+    number(share, "share", 0, 1)
     count = round(share * len(images))
     if count == 0:
         return images.clone()
@@ -123,6 +126,7 @@ def filt(
     return washed
 
 
+@gradients
 @torch.no_grad()
 def energies(images: Tensor, model: Energy, *, chunk: int | None = None) -> Tensor:
     """E(x) ``[N]`` of images in [0, 1]; a high energy says unlikely."""
@@ -132,7 +136,10 @@ def energies(images: Tensor, model: Energy, *, chunk: int | None = None) -> Tens
     _check(images, model, 0)
     with evaluating(model):
         parts = [model(to_signed(part)) for part in images.split(_chunk_size(images, chunk))]
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    if not found.isfinite().all():
+        raise Diverged("model: an energy is not finite")
+    return found
 
 
 def _run(
@@ -200,16 +207,14 @@ def _chunk_size(images: Tensor, chunk: int | None) -> int:
     """Images per chunk, a multiple of ``BLOCK``."""
     if chunk is None:
         return max(PIXELS // (images.shape[2] * images.shape[3]) // BLOCK, 1) * BLOCK
-    if chunk < 1:
-        raise ValueError(f"chunk: got {chunk}; 1 or more, or None, is allowed")
+    integer(chunk, "chunk", 1)
     return -(-chunk // BLOCK) * BLOCK
 
 
 def _check(images: Tensor, model: Energy | Diffusion, strength: int) -> None:
     """Refuse models and strengths that cannot do it, before any work."""
     if isinstance(model, Energy):
-        if isinstance(strength, bool) or not isinstance(strength, int) or strength < 0:
-            raise ValueError(f"steps: got {strength!r}; a whole number from 0 is allowed")
+        integer(strength, "steps", 0)
         if model.diverged:
             raise ValueError("model: this energy diverged in training; it cannot purify")
     elif isinstance(model, Diffusion):

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from nclib.data import check_images
 from nclib.defenses.purification.noise import Diverged, Generators, normal, to_signed
+from nclib.doors import finite, gradients, integer, numbers, seed32, seeded
 
 LEVELS = 1000  # noise levels of the whole schedule: beta rises linearly from 1e-4 to 0.02
 TIME = 32  # numbers that tell a network the time
@@ -48,6 +49,7 @@ class Diffusion(nn.Module):
         return self.net(x, t)
 
 
+@gradients
 def build_diffusion(
     arch: str,
     shape: tuple[int, int, int],
@@ -64,7 +66,7 @@ def build_diffusion(
         raise ValueError(f"arch: got {arch!r}; allowed are 'mlp', 'conv'")
     width = width or {"mlp": 256, "conv": 32}[arch]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed32(seed))
         net = MLPNet(math.prod(shape), width) if arch == "mlp" else SmallUNet(shape[0], width)
     model = Diffusion(net, t_max)
     model.recipe = {"arch": arch, "shape": list(shape), "width": width, "t_max": t_max}
@@ -154,6 +156,7 @@ def noised(x: Tensor, model: Diffusion, t: Tensor | int, noise: Tensor) -> Tenso
     return alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
 
 
+@numbers
 @torch.no_grad()
 def reverse(
     x: Tensor,
@@ -170,6 +173,7 @@ def reverse(
     finite.
     """
     check_time(t, model)
+    finite(x, "x")
     beta, alpha_bar = model.beta.tolist(), model.alpha_bar.tolist()
     for s in range(t, 0, -1):
         guess = model(x, torch.full((len(x),), s, device=x.device))
@@ -186,8 +190,7 @@ def reverse(
 
 def check_time(t: int, model: Diffusion) -> None:
     """Refuse a noise level outside 0 .. ``model.t_max`` with a ``ValueError``."""
-    if not isinstance(t, int) or isinstance(t, bool) or not 0 <= t <= model.t_max:
-        raise ValueError(f"t: got {t!r}; a whole number from 0 to {model.t_max} (t_max) is allowed")
+    integer(t, "t", 0, model.t_max)
 
 
 @dataclass
@@ -198,6 +201,7 @@ class DiffusionRun:
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
+@gradients
 def train_diffusion(
     model: Diffusion,
     images: Tensor,
@@ -214,10 +218,10 @@ def train_diffusion(
     Raises ``Diverged``, a ``ValueError``, when the loss is not finite.
     """
     check_images(images)
-    if updates < 1 or batch_size < 1:
-        raise ValueError(f"updates, batch_size: got {updates}, {batch_size}; 1 or more is allowed")
+    integer(updates, "updates", 1)
+    integer(batch_size, "batch_size", 1)
     device = images.device
-    draw = torch.Generator(device).manual_seed(seed)
+    draw = seeded(seed, device)
     data, run = to_signed(images), DiffusionRun(model, {"loss": []})
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr)

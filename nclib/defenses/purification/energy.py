@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from nclib.data import check_images
 from nclib.defenses.purification.noise import Diverged, Generators, normal, to_signed
+from nclib.doors import finite, gradients, integer, seed32, seeded
 
 CUT = 2.0  # the bank's images stay within +-2: data lie in [-1, 1]
 
@@ -41,6 +42,7 @@ class Energy(nn.Module):
         return self.net(x).flatten(1).sum(1)
 
 
+@gradients
 def build_energy(
     arch: str,
     shape: tuple[int, int, int],
@@ -60,7 +62,7 @@ def build_energy(
     net: nn.Module
     recipe = {"arch": arch, "shape": list(shape), "eps": eps, "temperature": temperature}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed32(seed))
         if arch == "mlp":
             widths = tuple(widths or (256, 256))
             net = FlatEnergy((channels * height * width, *widths))
@@ -100,6 +102,7 @@ def _conv(sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(sizes[-1], 1, 1))
 
 
+@gradients
 def langevin(
     x: Tensor,
     energy: Callable[[Tensor], Tensor],
@@ -117,9 +120,8 @@ def langevin(
     walk within +-cut; ``tick`` is called after each step. Raises ``Diverged``, a ``ValueError``,
     as soon as an energy or a gradient is not finite.
     """
-    if steps < 0:
-        raise ValueError(f"steps: got {steps}; 0 or more is allowed")
-    x = x.detach()
+    integer(steps, "steps", 0)
+    x = finite(x.detach(), "x")
     for step in range(steps):
         with torch.enable_grad():
             x = x.requires_grad_()
@@ -150,6 +152,7 @@ class EnergyRun:
     diverged: int | None = None
 
 
+@gradients
 def train_energy(
     model: Energy,
     images: Tensor,
@@ -177,7 +180,7 @@ def train_energy(
     check_images(images)
     _check(updates, batch_size, bank_size, rejuvenate, regulariser)
     device = images.device
-    draw = torch.Generator(device).manual_seed(seed)
+    draw = seeded(seed, device)
     data = to_signed(images)
     bank = data[_some(len(data), bank_size, draw)]
     model.to(device).train()
@@ -212,7 +215,7 @@ def train_energy(
                 f"the energy diverged: the gap between data and samples is {gap:.3g} at update "
                 f"{update} of {updates} (limit {limit:g}); lower lr or raise the regulariser",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             break
         loss = down.mean() - up.mean()

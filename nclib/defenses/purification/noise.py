@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nclib.doors import integer
+
 BLOCK = 16  # consecutive images that share a generator
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -33,6 +35,7 @@ def block_generators(
 
     ``first`` is a multiple of ``BLOCK``. The same image meets the same noise in every chunk.
     """
+    seed = integer(seed, "seed")
     blocks = range(first // BLOCK, -(-(first + count) // BLOCK))
     return [torch.Generator(device).manual_seed(_mixed(seed, block)) for block in blocks]
 

@@ -16,6 +16,7 @@ from nclib.data import ImageSet
 from nclib.defenses.purification.diffusion import Diffusion, build_diffusion, train_diffusion
 from nclib.defenses.purification.energy import Energy, EnergyRun, build_energy, train_energy
 from nclib.defenses.purification.store import load
+from nclib.doors import seeded
 
 WEIGHTS = Path(__file__).parent / "weights"
 SIZE = 14  # pixels on each side
@@ -34,7 +35,7 @@ def halves(train: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     A purifier should not have seen the images that it washes. The committed weights know the first
     half of the whole training set, at seed 0.
     """
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(train), generator=seeded(seed))
     first, second = order.chunk(2)
     return train.subset(first), train.subset(second)
 

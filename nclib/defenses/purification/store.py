@@ -12,6 +12,7 @@ import torch
 from nclib import cache as kept
 from nclib.defenses.purification.diffusion import Diffusion, build_diffusion
 from nclib.defenses.purification.energy import Energy, build_energy
+from nclib.doors import gradients
 
 BUILDERS: dict[str, Callable[..., Energy | Diffusion]] = {
     "Energy": build_energy,
@@ -41,6 +42,7 @@ def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
         os.replace(draft, path)
 
 
+@gradients
 def load(
     path: str | Path, device: torch.device | str = "cpu"
 ) -> tuple[Energy | Diffusion, dict[str, object]]:
