@@ -42,7 +42,7 @@ def reveal(name: str, measured: object) -> None:
     guess = _guesses.get(name)
     came, result = _told(found, asked), found
     if isinstance(found, list) and isinstance(asked.reading, ranges.Range):
-        came, result = ranges.spread(found) + _unit(asked), ranges.mean(found)
+        came, result = ranges.spread(found, asked.unit), ranges.mean(found)
     rows: list[tuple[str, ...]] = [
         ("you guessed", "nothing yet" if guess is None else _told(guess, asked))
     ]
