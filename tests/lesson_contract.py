@@ -1,4 +1,8 @@
-"""The lesson contract: each rule takes a lesson and returns what is wrong with it, or ""."""
+"""The lesson contract: each rule takes a lesson and returns what is wrong with it, or "".
+
+A lesson of OLD_FORM is held to the rules of both forms and to those of the old one; every other
+lesson to those of both and to the new ones. The list shrinks as lessons are rewritten.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +24,34 @@ import notebook as tools  # noqa: E402
 import readme  # noqa: E402
 
 import exercises as copies  # noqa: E402
-from nclib.course.exercises import find  # noqa: E402
+from nclib.course.exercises import find, prediction_of  # noqa: E402
+from nclib.course.session import DEFAULT  # noqa: E402
+from nclib.course.shown import CLAIM  # noqa: E402
+
+OLD_FORM = {
+    *("00_device_and_setup", "01_neural_collapse", "02_poisoning", "03_clean_label_poisons"),
+    *("04_layer_by_layer", "05_correction", "06_attacks_at_test_time"),
+    *("08_adversarial_inputs_and_the_monitor", "09_adversarial_training", "10_gradient_masking"),
+    *("11_feature_squeezing", "12_randomised_smoothing", "13_purification", "16_capstone"),
+}
 
 PACKAGES = {
     *("nclib", "torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "seaborn"),
     *("pandas", "tqdm", "PIL", "safetensors", "ipywidgets", "IPython"),
 }
 MINUTES = re.compile(r"(?m)^\*\*Minutes:\*\* (\d+(?:\.\d+)?) on a 2-core CPU\.")
+BOTH_MINUTES = re.compile(
+    r"(?m)^\*\*Minutes in class:\*\* \d+(?: to \d+)?\.\s+"
+    r"^\*\*Minutes of computing:\*\* \d+(?:\.\d+)? on two idle cores\."
+)
+PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<where>[^)\s]*)[^)]*\)")
+TRUTH = re.compile(r"(?m)^.*(?::\s*(?:True|False)\b|\b(?:True|False)\)?[ \t]*$)")
 END = ("Where it fails", "What to remember", "Further reading")
 Cell = nbformat.NotebookNode
-RULES: list[Callable[[Lesson], str]] = []
+Rule = Callable[["Lesson"], str]
+BOTH: list[Rule] = []
+OLD: list[Rule] = []
+NEW: list[Rule] = []
 
 
 @dataclass
@@ -56,8 +78,23 @@ class Lesson:
         return "\n\n".join(cell.source for cell in self.cells if cell.cell_type == "markdown")
 
 
-def rule(function: Callable[[Lesson], str]) -> Callable[[Lesson], str]:
-    RULES.append(function)
+def rules(stem: str) -> list[Rule]:
+    """What the lesson ``stem`` is held to."""
+    return BOTH + (OLD if stem in OLD_FORM else NEW)
+
+
+def rule(function: Rule) -> Rule:
+    BOTH.append(function)
+    return function
+
+
+def old(function: Rule) -> Rule:
+    OLD.append(function)
+    return function
+
+
+def new(function: Rule) -> Rule:
+    NEW.append(function)
     return function
 
 
@@ -68,8 +105,13 @@ def tree(cell: Cell) -> ast.Module:
 
 def calls(cell: Cell, *names: str) -> bool:
     """Whether the cell calls one of ``names``, alone or as ``lesson.name``."""
-    functions = [node.func for node in ast.walk(tree(cell)) if isinstance(node, ast.Call)]
-    return any(getattr(f, "id", getattr(f, "attr", "")) in names for f in functions)
+    return any(found(cell, name) for name in names)
+
+
+def found(cell: Cell, name: str) -> list[ast.Call]:
+    """The calls of ``name`` in a code cell, alone or as ``lesson.name``."""
+    nodes = [node for node in ast.walk(tree(cell)) if isinstance(node, ast.Call)]
+    return [n for n in nodes if getattr(n.func, "id", getattr(n.func, "attr", "")) == name]
 
 
 def asserts(cell: Cell) -> bool:
@@ -112,7 +154,7 @@ def objectives(lesson: Lesson) -> str:
     return "" if after and 3 <= count <= 5 else f"3 to 5 objectives are needed, got {count}"
 
 
-@rule
+@old
 def prerequisites_and_what_runs_longer(lesson: Lesson) -> str:
     for word in ("Prerequisites", "Runs longer"):
         if not re.search(rf"(?m)^\*\*{word}:\*\* \S", lesson.header):
@@ -120,21 +162,21 @@ def prerequisites_and_what_runs_longer(lesson: Lesson) -> str:
     return ""
 
 
-@rule
-def minutes(lesson: Lesson) -> str:
-    found = MINUTES.search(lesson.header)
-    good = found and 0 < float(found[1]) <= 1
+@old
+def minutes_at_most_one(lesson: Lesson) -> str:
+    said = MINUTES.search(lesson.header)
+    good = said and 0 < float(said[1]) <= 1
     return "" if good else "the first cell needs '**Minutes:** 1 on a 2-core CPU.', 1 at most"
 
 
-@rule
-def bootstrap(lesson: Lesson) -> str:
+@old
+def bootstrap_second(lesson: Lesson) -> str:
     good = lesson.cells[1].source.strip() == links.bootstrap(lesson.name[:2])
     return "" if good else "the second cell is the bootstrap of tools/links.py"
 
 
-@rule
-def settings_in_one_cell(lesson: Lesson) -> str:
+@old
+def settings_are_digits(lesson: Lesson) -> str:
     setting = [cell for cell in lesson.code if re.search(r"(?m)^DATASET *=", cell.source)]
     if len(setting) != 1 or not re.search(r'(?m)^DATASET = "digits"', setting[0].source):
         return 'exactly one cell sets DATASET = "digits"'
@@ -188,7 +230,7 @@ def solutions_are_short(lesson: Lesson) -> str:
     return f"a solution has more than 15 lines: {long[0][:60]!r}" if long else ""
 
 
-@rule
+@old
 def a_control_after_a_static_figure(lesson: Lesson) -> str:
     place = next((i for i, cell in enumerate(lesson.code) if calls(cell, "interact")), None)
     if place is None:
@@ -212,7 +254,7 @@ def figures_have_a_text(lesson: Lesson) -> str:
     return f"'*Figure: what it shows*' must follow, {first(bare)}" if bare else ""
 
 
-@rule
+@old
 def predict_run_read(lesson: Lesson) -> str:
     """From each question to the next there are a cell that runs, a reading and an assertion."""
     places = [i for i, cell in enumerate(lesson.cells) if "**Predict" in cell.source]
@@ -236,7 +278,7 @@ def ending(lesson: Lesson) -> str:
     return "" if good else f"the last three H2 headings are {', '.join(END)}; got {headings[-3:]}"
 
 
-@rule
+@old
 def the_failure_is_run(lesson: Lesson) -> str:
     place = [i for i, cell in enumerate(lesson.cells) if re.search(r"(?m)^## .*fails", cell.source)]
     rest = lesson.cells[place[-1] :] if place else []
@@ -347,3 +389,155 @@ def the_student_copy_has_no_answer(lesson: Lesson) -> str:
     for cell in tools.code(student):
         tree(cell)  # raises SyntaxError where a stub does not fit
     return ""
+
+
+# The new form.
+
+
+@new
+def prerequisites_and_minutes(lesson: Lesson) -> str:
+    if not re.search(r"(?m)^\*\*Prerequisites:\*\* \S", lesson.header):
+        return "the first cell needs a line '**Prerequisites:** ...'"
+    wanted = "'**Minutes in class:** 90.' and '**Minutes of computing:** 1.2 on two idle cores.'"
+    return "" if BOTH_MINUTES.search(lesson.header) else f"the first cell needs {wanted}"
+
+
+@new
+def hook(lesson: Lesson) -> str:
+    """The second cell is one picture that travels with the notebook, and a few sentences."""
+    cell = lesson.cells[1]
+    if cell.cell_type != "markdown":
+        return "the second cell is the hook: a picture and at most five sentences"
+    pictures = list(PICTURE.finditer(cell.source))
+    if len(pictures) != 1 or not pictures[0]["where"].startswith("data:image/"):
+        return f"the hook needs one picture, written by tools/execute.py; got {len(pictures)}"
+    if len(pictures[0]["alt"]) < 40:
+        return f"the hook's picture needs an alternative text; got {pictures[0]['alt']!r}"
+    text = re.sub(r"\b(?:et al|e\.g|i\.e|Fig)\.", "", PICTURE.sub("", cell.source))
+    count = len(re.findall(r"[.!?][*_)\"']*(?=\s|$)", text))
+    return "" if 1 <= count <= 5 else f"the hook has {count} sentences; 1 to 5 are allowed"
+
+
+@new
+def bootstrap_third(lesson: Lesson) -> str:
+    good = lesson.cells[2].source.strip() == links.bootstrap(lesson.name[:2])
+    return "" if good else "the third cell is the bootstrap of tools/links.py"
+
+
+@new
+def settings(lesson: Lesson) -> str:
+    """One cell of plain assignments: the data set, the number of images, the seeds."""
+    setting = [cell for cell in lesson.code if re.search(r"(?m)^DATASET *=", cell.source)]
+    if len(setting) != 1 or not re.search(rf'(?m)^DATASET = "{DEFAULT}"', setting[0].source):
+        return f'exactly one cell sets DATASET = "{DEFAULT}"'
+    if setting[0] not in lesson.code[:3] or not all(
+        isinstance(node, ast.Assign) for node in tree(setting[0]).body
+    ):
+        return "settings are plain assignments, and stand before the work"
+    names = [name.id for node in tree(setting[0]).body for name in node.targets]
+    for word, pattern in (("N", r"N(_[A-Z_]+)?"), ("SEEDS", r"SEEDS?")):
+        if not any(re.fullmatch(pattern, name) for name in names):
+            return f"the settings lack {word}; got {names}"
+    return ""
+
+
+@new
+def claims_instead_of_asserts(lesson: Lesson) -> str:
+    bare = [cell for cell in lesson.code if asserts(cell)]
+    return f"say it with claim(), {first(bare)}" if bare else ""
+
+
+@new
+def numbers_instead_of_truth(lesson: Lesson) -> str:
+    """No output says True where a number belongs; no call prints a literal one."""
+    for cell in lesson.code:
+        for call in found(cell, "print"):
+            if any(isinstance(arg, ast.Constant) and arg.value is True for arg in call.args):
+                return f"a literal True is printed, {first([cell])}"
+        for output in cell.outputs:
+            text = output.get("text", output.get("data", {}).get("text/plain", ""))
+            if said := TRUTH.search(text):
+                return f"an output says {said[0][-60:]!r}, {first([cell])}"
+    return ""
+
+
+@new
+def claims_with_a_control(lesson: Lesson) -> str:
+    """Claims are made, saved and hold; one at least has its control beside it."""
+    made = [cell for cell in lesson.code if calls(cell, "claim")]
+    controls = [k.arg for cell in made for c in found(cell, "claim") for k in c.keywords]
+    if "control" not in controls:
+        return f"no claim has its control beside it; {len(made)} cells make claims"
+    if compared := [cell for cell in made if "NBVAL_CHECK_OUTPUT" in cell.source]:
+        return f"a claim is tested by itself: no NBVAL_CHECK_OUTPUT, {first(compared)}"
+    for cell in made:
+        saved = [o.data[CLAIM] for o in cell.outputs if CLAIM in o.get("data", {})]
+        if not saved:
+            return f"no claim is saved, {first([cell])}"
+        if not all(record["holds"] for record in saved):
+            return f"a saved claim does not hold, {first([cell])}"
+    return ""
+
+
+@new
+def predictions_before_their_results(lesson: Lesson) -> str:
+    """Each guess is noted, then something is seen, then the result is revealed and read."""
+    guesses, opened = {}, {}
+    for place, cell in enumerate(lesson.cells):
+        for word, places in (("predict", guesses), ("reveal", opened)):
+            for call in found(cell, word) if cell.cell_type == "code" else ():
+                name = getattr(call.args[0], "value", "")
+                places.setdefault(name, place)
+                if prediction_of(name).name[:2] != lesson.name[:2]:  # raises for an undeclared one
+                    return f"{name} is a prediction of another lesson"
+    if not guesses or set(guesses) != set(opened):
+        return f"each prediction is revealed; got {sorted(guesses)} and {sorted(opened)}"
+    for name, place in guesses.items():
+        between = [c for c in lesson.cells[place + 1 : opened[name] + 1] if c.cell_type == "code"]
+        if not any(shows_figure(c) or "text/html" in str(c.get("outputs")) for c in between):
+            return f"{name}: nothing is seen between the guess and the result"
+        rest = lesson.cells[opened[name] + 1 :]
+        read = next((i for i, cell in enumerate(rest) if "**Read" in cell.source), None)
+        again = next((i for i, c in enumerate(rest) if "predict(" in c.source), len(rest))
+        if read is None or read > again:
+            return f"{name}: no '**Read.**' after its result"
+    return ""
+
+
+@new
+def an_open_exercise(lesson: Lesson) -> str:
+    wanted = r"(?m)^(?:#+ (?:\d+\. )?|\*\*)Open exercise"
+    return "" if re.search(wanted, lesson.prose) else "no '**Open exercise: ...**'"
+
+
+@new
+def controls_move_on_the_page(lesson: Lesson) -> str:
+    """A saved control has its frames, so that a page without a kernel moves."""
+    cells = [cell for cell in lesson.code if calls(cell, "interact")]
+    still = [cell for cell in cells if "nclib-frames" not in str(cell.outputs)]
+    if not cells:
+        return "no interactive control: call `interact`"
+    return f"no frames are saved, {first(still)}" if still else ""
+
+
+@new
+def the_failure_is_measured(lesson: Lesson) -> str:
+    place = [i for i, cell in enumerate(lesson.cells) if re.search(r"(?m)^## .*fails", cell.source)]
+    rest = lesson.cells[place[-1] :] if place else []
+    good = any(calls(cell, "claim") for cell in rest if cell.cell_type == "code")
+    return "" if good else "after 'Where it fails' a claim must measure the failure"
+
+
+@new
+def imports_are_used(lesson: Lesson) -> str:
+    """What is imported is used; ``hint`` and ``solution`` are there for the student."""
+    given, used = set(), set()
+    for node in (node for cell in lesson.code for node in ast.walk(tree(cell))):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            given |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name):
+            used.add(node.id)
+    if missing := {"hint", "solution"} - given:
+        return f"import {sorted(missing)} from nclib.course: a failed check names them"
+    idle = given - used - {"hint", "solution"}
+    return f"imported and not used: {sorted(idle)}" if idle else ""
