@@ -73,7 +73,7 @@ def test_the_timer_waits_for_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda dev: waited.append(dev.type))
     with device.Timer("cuda") as timer:
         assert waited == ["cuda"]
-    assert waited == ["cuda", "cuda"] and 0 <= timer.seconds < 5
+    assert waited == ["cuda", "cuda"] and timer.seconds >= 0
 
 
 def test_the_report_fits_a_screen_and_names_the_pick(monkeypatch):

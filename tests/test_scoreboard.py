@@ -244,7 +244,7 @@ run(cells, Store(sys.argv[1]), work=slow, train=no_training, progress=False)
 def test_a_kill_loses_no_finished_row_and_leaves_no_half_one(tmp_path):
     path = tmp_path / "board.csv"
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(path), str(Path(__file__).parent)])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (path.exists() and path.read_bytes().count(b"\n") > 5):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -271,7 +271,7 @@ def dask_cluster(folder, workers=2):
         for command in commands
     ]
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not note.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         yield json.loads(note.read_text())["address"]
@@ -297,7 +297,7 @@ def test_a_dask_cluster_of_processes_finishes_the_grid_although_a_worker_dies(tm
     store = Store(tmp_path / "board.csv")
     with dask_cluster(tmp_path) as address:
         with distributed.Client(address) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(2, timeout=600)
         place = {"backend": "dask", "scheduler": address}
         failed = run(CELLS, store, work=work, train=train, progress=False, **place)
     assert failed == {} and set(store.rows) == set(CELLS)

@@ -7,6 +7,8 @@ python tools/execute.py refresh [01 05 ...]      save the outputs in notebooks/
 from __future__ import annotations
 
 import argparse
+import base64
+import mimetypes
 import os
 import re
 import sys
@@ -25,8 +27,10 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from notebook import LESSONS, ROOT, code, lessons, read, write
 
 SETTING = re.compile(r'^DATASET = "[^"]*"', re.M)
+FIGURES = ROOT / "docs" / "figures"
+PICTURE = re.compile(r"(?P<head>!\[[^\]]*\]\()\.\./docs/figures/(?P<name>[\w.-]+)\)")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TIMEOUT = 900  # seconds for one cell
+TIMEOUT = 3600  # seconds for one cell: only one that hangs takes so long
 
 
 class Channel(AsyncZMQSocketChannel):
@@ -57,11 +61,22 @@ class Manager(AsyncKernelManager):
 
 
 def fill(notebook: nbformat.NotebookNode, name: str) -> None:
-    """Put the badge and the bootstrap cell where an author left BADGE and BOOTSTRAP."""
+    """Put the badge, the bootstrap cell and pictures where an author left BADGE and the like."""
     for cell in notebook.cells:
         cell.source = re.sub(r"(?m)^BADGE$", badge(f"notebooks/{name}"), cell.source)
+        if cell.cell_type == "markdown":
+            cell.source = PICTURE.sub(_inlined, cell.source)
         if cell.cell_type == "code" and cell.source.strip() == "BOOTSTRAP":
             cell.source = bootstrap(name[:2])
+
+
+def _inlined(picture: re.Match) -> str:
+    """The picture itself in place of its name: Colab shows neither files nor attachments."""
+    path = FIGURES / picture["name"]
+    if not path.exists():
+        raise RuntimeError(f"there is no picture {path}")
+    kind = mimetypes.guess_type(path.name)[0] or f"image/{path.suffix[1:]}"
+    return f"{picture['head']}data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()})"
 
 
 def execute(notebook: nbformat.NotebookNode, environment: Mapping[str, str] | None = None) -> None:
@@ -71,6 +86,7 @@ def execute(notebook: nbformat.NotebookNode, environment: Mapping[str, str] | No
         client = NotebookClient(
             notebook,
             timeout=TIMEOUT,
+            startup_timeout=TIMEOUT,
             resources=resources,
             kernel_name="python3",
             kernel_manager_class=Manager,

@@ -4,7 +4,8 @@ python tools/nbval.py [NN_topic ...]    these lessons, or all that the folder ho
 
 First nbval runs the lessons strictly and compares the marked outputs with the saved ones. Then the
 student copies run, with the trained networks of the first pass; each check must say "not
-attempted". The seconds of each lesson go to build/times.json and are held to the header's minutes.
+attempted". The seconds of each lesson go to build/times.json and are told beside the header's
+minutes: a slow or busy machine fails nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from notebook import ROOT, STUDENTS, checks, code, lessons, read
 
 BUILD = ROOT / "build"
 ALONE, SITE, CACHE = BUILD / "alone", BUILD / "site", BUILD / "cache"
-MINUTES = re.compile(r"(?m)^\*\*Minutes:\*\* *(\d+(?:\.\d+)?)\b")
-TOLERANCE = 1.5  # a budget may be exceeded by half
+MINUTES = re.compile(r"(?m)^\*\*Minutes(?: of computing)?:\*\* *(\d+(?:\.\d+)?)\b")
+PATIENCE = "1800"  # seconds: only a cell, or a kernel, that hangs takes so long
 WORKERS = os.environ.get("NCLIB_WORKERS", "2")
 
 
@@ -68,7 +69,8 @@ def validate(paths: list[Path]) -> tuple[bool, dict[str, float]]:
     (ALONE / "pytest.ini").write_text("[pytest]\n")  # not the settings of the unit tests
     report = ALONE / "report.xml"
     arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    arguments += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "300"]
+    arguments += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", PATIENCE]
+    arguments += ["--nbval-kernel-startup-timeout", PATIENCE]
     arguments += ["--nbval-sanitize-with", ROOT / "tools/nbval-sanitize.cfg"]
     arguments += ["-n", WORKERS, "--dist", "loadfile"]
     arguments += ["-o", "junit_family=xunit1", "--junitxml", report, "."]
@@ -86,20 +88,14 @@ def seconds(report: str) -> dict[str, float]:
     return {name: round(value, 1) for name, value in total.items()}
 
 
-def over_budget(paths: list[Path], took: dict[str, float]) -> list[str]:
-    """What is wrong with the times: a lesson that did not run, no budget, or one exceeded."""
-    complaints = []
+def times(paths: list[Path], took: dict[str, float]) -> str:
+    """A line per lesson: its seconds here, the minutes of its header, the load of the machine."""
+    lines = [f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"]
     for path in paths:
-        budget = MINUTES.search(read(path).cells[0].source)
-        if path.stem not in took:
-            complaints.append(f"{path.stem}: no cell ran")
-        elif not budget:
-            complaints.append(f"{path.stem}: the header states no minutes")
-        elif took[path.stem] > TOLERANCE * 60 * float(budget[1]):
-            load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-            took_too_long = f"{took[path.stem]} s ({load}); the header says {budget[1]} min"
-            complaints.append(f"{path.stem}: {took_too_long}")
-    return complaints
+        said = MINUTES.search(read(path).cells[0].source)
+        header = f"{60 * float(said[1]):.0f} s on two idle cores" if said else "nothing"
+        lines.append(f"{path.stem:<40}{took.get(path.stem, 0):6.1f} s   the header says {header}")
+    return "\n".join(lines)
 
 
 def student_run(path: Path) -> str:
@@ -121,12 +117,11 @@ def main(wanted: list[str]) -> int:
         return 1
     install()
     passed, took = validate(paths)
-    times = BUILD / "times.json"
-    known = json.loads(times.read_text()) if wanted and times.exists() else {}
-    times.write_text(json.dumps({**known, **took}, indent=1) + "\n")
-    for name, value in sorted(took.items()):
-        print(f"{name:<40}{value:6.1f} s")
-    complaints = over_budget(paths, took)
+    measured = BUILD / "times.json"
+    known = json.loads(measured.read_text()) if wanted and measured.exists() else {}
+    measured.write_text(json.dumps({**known, **took}, indent=1) + "\n")
+    print(times(paths, took))
+    complaints = [f"{path.stem}: no cell ran" for path in paths if path.stem not in took]
     copies = [STUDENTS / path.name for path in paths]
     complaints += [f"{path.stem}: no student copy" for path in copies if not path.exists()]
     copies = [path for path in copies if path.exists()]
