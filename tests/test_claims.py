@@ -144,7 +144,9 @@ def test_a_notebook_gets_a_table_with_every_text_escaped_and_a_record(shown):
     assert "<b>" not in bundle["text/html"] and "<i>" not in bundle["text/html"]
     assert "&lt;b&gt;a&lt;/b&gt; &amp; b" in bundle["text/html"]
     assert '<th scope="row"' in bundle["text/html"] and "<caption" in bundle["text/html"]
-    assert bundle[CLAIM]["sentence"] == "<b>a</b> & b" and bundle[CLAIM]["control"] == {"<i>": [1]}
+    assert bundle[CLAIM]["sentence"] == "<b>a</b> & b" and bundle[CLAIM]["control"] == [
+        ("<i>", [1])
+    ]
 
 
 @pytest.mark.parametrize(

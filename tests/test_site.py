@@ -4,12 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import claims  # noqa: E402
 import pages  # noqa: E402
 import tables  # noqa: E402
 import website  # noqa: E402
@@ -108,3 +111,29 @@ def test_the_site_builds_without_a_warning_and_every_link_holds(tmp_path):
     assert "<math" in lesson and "colab.research.google.com" in lesson
     assert list((tmp_path / "html/_downloads").rglob("01_neural_collapse.ipynb"))
     assert (tmp_path / "html/docs/glossary.html").exists()
+
+
+def test_the_claims_of_the_course_are_gathered_from_the_saved_lessons(tmp_path):
+    record = {"sentence": "a | b < c", "values": [0.8, 0.9], "claimed": "above 0.7", "holds": True}
+    record["control"] = [["oracle", [0.02]], ["none", [1.0, 0.5]]]
+    output = new_output("display_data", {"text/plain": "a", claims.CLAIM: record})
+    cells = [new_markdown_cell("# 90 Toy"), new_code_cell("claim()", outputs=[output])]
+    for name, content in (("90_toy", cells), ("91_none", cells[:1])):
+        nbformat.write(new_notebook(cells=content), tmp_path / f"{name}.ipynb")
+    page = claims.fill(f"# Page\n\n{claims.MARKER}\n", sorted(tmp_path.glob("*.ipynb")))
+    assert "1 claims" in page and claims.MARKER not in page and "91" not in page
+    assert "## [90 Toy](../notebooks/90_toy.ipynb)" in page
+    row = r"| a \| b &lt; c | 0.85 (0.8 to 0.9, 2 values) | above 0.7 | oracle 0.02; none 0.75"
+    assert row in page
+    record["holds"] = False
+    assert "above 0.7 (does not hold)" in claims.table([record])
+
+
+def test_a_record_of_a_claim_does_not_reach_sphinx(tmp_path):
+    """It would warn of an output that it cannot show, and a warning is an error."""
+    data = {"text/html": "<p>a</p>", claims.CLAIM: {"sentence": "a"}}
+    cells = [new_markdown_cell("# 90 Toy"), new_code_cell("claim()")]
+    cells[1].outputs = [new_output("display_data", data)]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "90_toy.ipynb")
+    website.write_lesson(tmp_path / "90_toy.ipynb", tmp_path / "out.ipynb")
+    assert set(nbformat.read(tmp_path / "out.ipynb", 4).cells[1].outputs[0].data) == {"text/html"}

@@ -4,7 +4,7 @@ python tools/website.py [--no-build]    with --no-build only build/site-source i
 
 The pages keep the places that they have in the repository, so their links hold in both: docs/,
 notebooks/ with the saved outputs, data/README.md. Written here: api/ from the package, and the
-tables of docs/results.md from data/results/*.csv.
+tables of docs/results.md from data/results/*.csv, those of docs/claims.md from the lessons.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import claims
 import nbformat
 import pages
 import tables
@@ -42,6 +43,8 @@ def gather(source: Path = SOURCE) -> None:
     shutil.copytree(ROOT / "data" / "results", source / "data" / "results")
     page = source / "docs" / "results.md"
     page.write_text(tables.fill(page.read_text(encoding="utf-8"), source / "data" / "results"))
+    page = source / "docs" / "claims.md"
+    page.write_text(claims.fill(page.read_text(encoding="utf-8")), encoding="utf-8")
     write_api(source / "api")
 
 
@@ -52,6 +55,8 @@ def write_lesson(path: Path, target: Path) -> None:
     first.source = BADGE.sub(lambda _: buttons(path.name), first.source, count=1)
     for cell in notebook.cells:
         cell.source = MARKER.sub("", cell.source)
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(claims.CLAIM, None)  # it is on the page of the claims
     nbformat.write(notebook, target)
 
 

@@ -43,7 +43,7 @@ def claim(
         "sentence": sentence,
         "values": row,
         "claimed": wanted,
-        "control": named,
+        "control": list(named.items()),
     }
     record |= {"holds": holds, "dataset": session.dataset()}
     display(Shown(sentence, ("", "number", "claimed", "verdict"), rows, holds, record))

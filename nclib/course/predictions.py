@@ -77,8 +77,10 @@ def _unit(asked: Prediction) -> str:
 
 
 def _key(key: object, asked: Prediction) -> str:
-    """How a guess that is declared is named: "below 2 times", "falls", "0.5"."""
-    return key if isinstance(key, str) else f"{key}{_unit(asked)}"
+    """How a guess that is declared is named: "below 2 times", "falls", "about 5 times"."""
+    about = isinstance(key, ranges.Range) and key in asked.usual and key.near
+    said = f"about {ranges.short(about[0])}" if about else str(key)
+    return said if isinstance(key, str) else said + _unit(asked)
 
 
 def _matches(said: object, key: ranges.Range | str) -> bool:
