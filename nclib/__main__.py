@@ -28,12 +28,14 @@ def monitor(arguments: list[str]) -> int:
     show.add_argument("log", type=Path)
     show.add_argument("--figure", type=Path, help="where the time line goes (default: LOG.png)")
     options = parser.parse_args(arguments)
+    figure = options.figure or options.log.with_suffix(".png")
     try:
+        if figure.resolve() == options.log.resolve():
+            raise ValueError(f"--figure: {figure} is the log itself")
         print(monitor.report(options.log))
         _, windows = monitor.read(options.log)
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
-    figure = options.figure or options.log.with_suffix(".png")
     page, (ax,) = panels(width=9, height=3.4)
     draw.timeline(windows, ax=ax)
     page.savefig(figure)

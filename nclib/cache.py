@@ -94,8 +94,7 @@ class _Hasher:
         except _Unknown:
             raise
         except Exception as error:  # whatever an object's own reduction raises
-            hint = "pass cache=False to go without"
-            raise _Unknown(f"cannot fingerprint {part!r}: {error}; {hint}") from None
+            raise _Unknown(f"cannot fingerprint {part!r}: {error}") from None
         return sink.digest()
 
     def _special(self, part: Any) -> object:
@@ -110,7 +109,7 @@ class _Hasher:
         if isinstance(part, (set, frozenset)):  # its order changes from process to process
             return ["set", *sorted(map(self.of, part))]
         if type(part) is object:
-            raise _Unknown(f"cannot fingerprint {part!r}; pass cache=False to go without")
+            raise _Unknown(f"cannot fingerprint {part!r}, which says nothing about itself")
         if isinstance(part, types.MethodType):
             return [part.__func__, part.__self__]
         if isinstance(part, types.CodeType):
@@ -145,7 +144,7 @@ class _Hasher:
             try:
                 yield [name, self.of(value)]
             except _Unknown:  # what a library keeps in its own modules may be a mere type
-                if _library(kind.__module__) is None:
+                if self.exact and _library(kind.__module__) is None:
                     raise
                 yield [name, str(type(value))]
         hooks = [hook for place in HOOKS for hook in getattr(module, place, {}).values()]

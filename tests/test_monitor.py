@@ -1,16 +1,20 @@
-"""The monitor: windows, alarms, and a log that survives SIGKILL in the middle of a write."""
+"""The monitor: windows, alarms, a log that survives SIGKILL, requests that are no numbers."""
 
-import json
+import copy
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from datetime import datetime
 
+import matplotlib
+import numpy as np
 import pytest
 import torch
 
 from nclib import data, models, monitor, training
+from nclib.plots.monitor import timeline
 
 OPTIONS = {"every": 60, "n": 30, "tests": 8, "permutations": 99, "top": 5}
 
@@ -62,7 +66,7 @@ def test_windows_hold_the_same_requests_however_they_arrive(deployed, tmp_path, 
         taken[name], start = [], 0
         watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / name, **OPTIONS)
         monkeypatch.setattr(
-            watch, "_verdict", lambda ids, rows, n=name: taken[n].append((ids, rows)) or {}
+            watch, "_verdict", lambda ids, rows, _, n=name: taken[n].append((ids, rows)) or {}
         )
         for i, size in enumerate(sizes):
             watch.add(requests[start : start + size], when=float(i))
@@ -133,25 +137,134 @@ def test_a_restart_with_something_else_is_refused(deployed, tmp_path):
     assert log.read_bytes() == before
 
 
-def test_every_prefix_of_a_log_is_a_log(deployed, tmp_path):
-    """Whatever byte a kill leaves last: finished windows are all there, half a line is cut off."""
+def feed(watch, requests, until=180):
+    """In batches of a window: the features depend on the batch in the last digit."""
+    for start in range(watch.done, until, 60):
+        watch.add(requests[start : start + 60])
+
+
+def test_a_log_goes_on_from_any_window_as_if_it_had_never_stopped(deployed, tmp_path):
     model, reference, requests = deployed
-    log = tmp_path / "log"
 
-    def feed(watch):  # in batches of a window: the features depend on the batch in the last digit
-        for start in range(watch.done, 180, 60):
-            watch.add(requests[start : start + 60])
+    def make(name):
+        return monitor.Monitor(model, None, reference, tmp_path / name, **OPTIONS)
 
-    feed(monitor.Monitor(model, None, reference, log, **OPTIONS))
-    whole = log.read_bytes()
-    ends = [i for i, byte in enumerate(whole) if byte == ord("\n")]
-    for cut in [0, 5, *ends, *(e + 1 for e in ends), *(e + 9 for e in ends[:-1]), len(whole) - 3]:
-        log.write_bytes(whole[:cut])
-        lines = whole[:cut].count(b"\n")
-        again = monitor.Monitor(model, None, reference, log, **OPTIONS)
-        assert len(again.windows) == max(0, lines - 1)
-        feed(again)
-        assert log.read_bytes() == whole  # the same windows again: nothing lost, nothing twice
+    feed(make("whole"), requests)
+    for stop in (0, 60, 120):
+        feed(make(f"cut {stop}"), requests, stop)
+        feed(make(f"cut {stop}"), requests)
+        assert monitor.read(tmp_path / f"cut {stop}") == monitor.read(tmp_path / "whole")
+
+
+def test_a_batch_that_failed_is_absent_and_counts_once_when_sent_again(deployed, tmp_path):
+    model, reference, requests = deployed
+    watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **OPTIONS)
+    watch.add(requests[:40])
+    batch, ids = requests[:150], [f"r{i}" for i in range(150)]  # closes three windows
+    add = watch._journal.add
+    watch._journal.add = lambda entries: add(entries | {"0": {"x": object()}})
+    with pytest.raises(ValueError, match="entry"):
+        watch.add(batch, ids)
+    watch._journal.add = lambda _: (_ for _ in ()).throw(OSError("full"))
+    with pytest.raises(OSError, match="full"):
+        watch.add(batch, ids)
+    assert watch.done == 0 and watch._waiting == 40
+    with pytest.raises(OSError, match="full"):
+        watch.close()
+    watch._journal.add = add
+    assert len(watch.add(batch, ids)) == 3 and watch.close()["requests"] == 10
+    _, windows = monitor.read(tmp_path / "log")
+    assert windows == watch.windows and sum(w["requests"] for w in windows) == 190
+
+
+def test_of_two_monitors_on_one_log_the_second_to_write_is_refused(deployed, tmp_path):
+    model, reference, requests = deployed
+
+    def make():
+        return monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **OPTIONS)
+
+    first, second = make(), make()
+    first.add(requests[:60])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="log: .*has one of the entries 0 already"):
+            second.add(requests[60:120])
+    assert second.windows == [] and monitor.read(tmp_path / "log")[1] == first.windows
+    assert make().add(requests[60:120])[0]["window"] == 1
+
+
+class Fragile(torch.nn.Module):
+    """Its features are infinite for an image whose first pixel is white."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.fc = torch.nn.Flatten(), torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.fc(self.body(x / (x[:, :, :1, :1] < 1)))
+
+
+def test_requests_that_are_not_finite_are_suspicious_and_the_windows_go_on(deployed, tmp_path):
+    _, reference, requests = deployed
+    reference, requests = reference.clone(), requests.clone()
+    reference[:, :, 0, 0] = requests[:, :, 0, 0] = 0
+    options = OPTIONS | {"every": 40}
+    watch = monitor.Monitor(Fragile(), ["body"], reference, tmp_path / "log", **options)
+    requests[5, :, 0, 0] = 1  # the model overflows
+    requests[7, 0, 3, 3] = float("nan")
+    requests[50:80, 0, 3, 3] = float("inf")
+    (first,) = watch.add(requests[:40])
+    assert first["not_finite"] == ["5", "7"] and first["alarm"] is False and first["rates"]
+    assert first["suspicious"][:2] == [["5", None], ["7", None]] and len(first["suspicious"]) == 5
+    (second,) = watch.add(requests[40:80])  # ten are left: too few for a test
+    assert second["alarm"] is True and len(second["not_finite"]) == 30 and second["rates"] == {}
+    assert watch.add(requests[50:60]) == [] and watch.close()["alarm"] is None
+    assert monitor.read(tmp_path / "log")[1] == watch.windows
+    assert "not finite: 30" in monitor.report(tmp_path / "log")
+    ax = timeline(watch.windows)
+    assert sum(isinstance(p, matplotlib.patches.Rectangle) for p in ax.patches) == 1
+    with pytest.raises(ValueError, match="reference: "):
+        monitor.Monitor(Fragile(), ["body"], reference + 1e-3 + 1, tmp_path / "b", **options)
+    reference[0, :, 0, 0] = 1
+    with pytest.raises(ValueError, match="reference: NaN or infinite"):
+        monitor.Monitor(Fragile(), ["body"], reference, tmp_path / "b", **options)
+
+
+BAD_TIMES = [float("nan"), float("inf"), -float("inf"), 10**400, "12", None, True, datetime.now()]
+
+
+@pytest.mark.parametrize("when", BAD_TIMES, ids=str)
+def test_a_time_that_cannot_be_written_is_refused_on_entry(deployed, tmp_path, when):
+    model, reference, requests = deployed
+    watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **OPTIONS)
+    watch.add(requests[:30])
+    with pytest.raises(ValueError, match="^when: got "):
+        watch.add(requests[30:60], when=when)
+    assert watch._waiting == 30
+    for number in (np.float32(1.5), torch.tensor(2.0), np.int64(3)):
+        watch.add(requests[30:40], when=number)
+    assert watch.windows[0]["end"] == 3.0
+    assert monitor.read(tmp_path / "log")[1] == watch.windows
+
+
+def test_scalars_of_numpy_and_torch_are_numbers(deployed, tmp_path):
+    model, reference, requests = deployed
+    options = {"every": np.int64(60), "n": torch.tensor(30), "tests": np.int32(8)}
+    options |= {"permutations": np.int64(99), "top": np.int64(5)}
+    watch = monitor.Monitor(model, None, reference, tmp_path / "log", **options)
+    watch.add(requests[:60])
+    assert monitor.Monitor(model, None, reference, tmp_path / "log", **OPTIONS).done == 60
+
+
+def test_the_same_model_goes_on_when_it_is_frozen_or_torch_is_new(deployed, tmp_path, monkeypatch):
+    model, reference, requests = deployed
+    model = copy.deepcopy(model)
+    monitor.Monitor(model, None, reference, tmp_path / "log", **OPTIONS).add(requests[:60])
+    model.requires_grad_(False)
+    monkeypatch.setattr(torch, "__version__", "99.1")
+    assert monitor.Monitor(model, None, reference, tmp_path / "log", **OPTIONS).done == 60
+    model.fc.bias += 1e-6
+    with pytest.raises(ValueError, match="belongs to something else .model: "):
+        monitor.Monitor(model, None, reference, tmp_path / "log", **OPTIONS)
 
 
 def test_sigkill_loses_no_finished_window(tmp_path):
@@ -187,19 +300,19 @@ def test_sigkill_loses_no_finished_window(tmp_path):
         assert [w["window"] for w in windows] == list(range(len(windows)))
         assert len(windows) > said >= expected + 14  # each window that was announced is on the disk
         expected = len(windows)
-        if _ == 0:
-            with log.open("ab") as file:  # and a write that was cut in the middle
-                file.write(b'{"window": 99, "rat')
 
 
 def test_damaged_logs_and_bad_arguments_are_refused(deployed, tmp_path):
     model, reference, requests = deployed
-    (tmp_path / "other").write_text('{"some": "file"}\n')
-    with pytest.raises(ValueError, match="no monitor log"):
-        monitor.read(tmp_path / "other")
-    (tmp_path / "broken").write_text(json.dumps({"format": 1}) + "\nnonsense\n{}\n")
-    with pytest.raises(ValueError, match="damaged"):
-        monitor.read(tmp_path / "broken")
+    for text in ('{"some": "file"}\n', '{"only": "copy"}'):
+        (tmp_path / "other").write_text(text)
+        for call in (
+            lambda: monitor.read(tmp_path / "other"),
+            lambda: monitor.Monitor(model, None, reference, tmp_path / "other", **OPTIONS),
+        ):
+            with pytest.raises(ValueError, match="log: .* is no journal"):
+                call()
+        assert (tmp_path / "other").read_text() == text
     with pytest.raises(ValueError, match="reference"):
         monitor.Monitor(model, None, reference[:40], tmp_path / "a", **OPTIONS)
     with pytest.raises(ValueError, match="every"):
@@ -224,5 +337,7 @@ def test_the_command_line(deployed, tmp_path):
     done = subprocess.run([*run, log], capture_output=True, text=True)
     assert done.returncode == 0 and "2 windows" in done.stdout, done.stderr
     assert (tmp_path / "day.png").stat().st_size > 1000
+    itself = subprocess.run([*run, log, "--figure", log], capture_output=True, text=True)
+    assert itself.returncode == 2 and "the log itself" in itself.stderr
     missing = subprocess.run([*run, tmp_path / "none"], capture_output=True, text=True)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr

@@ -21,13 +21,14 @@ def timeline(windows: Sequence[dict], *, unit: float = 3600.0, ax: Axes | None =
     if not tested:
         raise ValueError("windows: none has a verdict; nothing to draw")
     timed = len({w["start"] for w in windows}) > 1
-    x = [w["start"] / unit if timed else w["window"] for w in tested]
+    place = lambda w: w["start"] / unit if timed else w["window"]  # noqa: E731
+    x = [place(w) for w in tested]
     names = [n for n in tested[0]["rates"] if n != "any layer"]
     for name, colour in zip(names, class_colours(len(names)), strict=True):
         ax.plot(x, [w["rates"][name] for w in tested], "o-", ms=3, lw=1, color=colour, label=name)
     ax.plot(x, [w["rates"]["any layer"] for w in tested], "k--", lw=1.5, label="any layer")
     half = 0.5 * (float(np.median(np.diff(x))) if len(x) > 1 else 1.0)
-    alarms = [t for t, w in zip(x, tested, strict=True) if w["alarm"]]
+    alarms = [place(w) for w in windows if w["alarm"]]  # also those that could not be tested
     for i, t in enumerate(alarms):
         ax.axvspan(t - half, t + half, color=POISON, alpha=0.2, lw=0, label=None if i else "alarm")
     ax.set_ylim(-0.03, 1.03)
