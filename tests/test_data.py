@@ -335,7 +335,7 @@ def test_the_order_of_data_roots(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert data.data_root() == Path.home() / ".cache" / "nclib" / "data"
     checkout.mkdir()
-    (checkout / "pyproject.toml").touch()
+    (checkout / "pyproject.toml").write_text(f'[project]\nname = "{places.PROJECT}"')
     assert data.data_root() == checkout / "data"
     assert not (checkout / "data").exists()  # asking creates nothing
 

@@ -37,9 +37,12 @@ TORCHVISION_SETS = {
 NAMES = ("signs", "digits", *TORCHVISION_SETS, "gtsrb", *archives.ARCHIVES, "folder:PATH")
 
 
-def data_root(root: str | Path | None = None) -> Path:
-    """The data root: ``root``, else ``NCLIB_DATA``, else a checkout's data/, else the cache."""
-    return Path(root).expanduser() if root else places.root("NCLIB_DATA", "data")
+def data_root(root: str | Path | None = None, holds: str = "") -> Path:
+    """The data root: ``root``, else ``NCLIB_DATA``, else a checkout's data/, else the cache.
+
+    Of the latter two the first that has ``holds``, or else takes files.
+    """
+    return places.expanded(root, "root") if root else places.root("NCLIB_DATA", "data", holds)
 
 
 def load(
@@ -77,17 +80,21 @@ def load(
     if name == "digits":
         train, test = _digits()
     elif name in TORCHVISION_SETS:
-        train, test = (_torchvision(name, part, data_root(root)) for part in (True, False))
+        train, test = (
+            _torchvision(name, part, data_root(root, TORCHVISION_SETS[name][1]))
+            for part in (True, False)
+        )
     elif name == "gtsrb":
         size = size or 32  # the photographs are of all sizes
-        train, test = _files(name, *_gtsrb(data_root(root)), (n_train, n_test), size, seed)
+        train, test = _files(
+            name, *_gtsrb(data_root(root, gtsrb.FOLDER)), (n_train, n_test), size, seed
+        )
     elif name in archives.ARCHIVES:
-        parts = archives.listing(name, data_root(root))
+        parts = archives.listing(name, data_root(root, archives.ARCHIVES[name].folder))
         train, test = _files(name, *parts, (n_train, n_test), size, seed)
     elif str(name).startswith("folder:") and name != "folder:":
-        train, test = folders.load_folder(
-            Path(name.removeprefix("folder:")).expanduser(), size, seed
-        )
+        path = places.expanded(name.removeprefix("folder:"), "folder")
+        train, test = folders.load_folder(path, size, seed)
     else:
         raise ValueError(f"name: got {name!r}; allowed are {', '.join(NAMES)}")
     train = _resized(_sampled(train, n_train, "n_train", seed), size).to(device)
