@@ -1,6 +1,6 @@
 """Smoothing against golden values, exact radii and simulation; partitions against brute force."""
 
-import csv
+import os
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 from nclib import data
 from nclib.defenses import partition, smoothing
 from nclib.defenses.smoothing import ABSTAIN, Smooth, least_hits, lower_bound, radius
+from nclib.journal import Journal
 
 OPTIONS = {"n0": 50, "n": 1000, "alpha": 0.05, "progress": False}
 
@@ -154,9 +155,9 @@ def test_answer_is_the_same_in_any_company():
     assert not torch.equal(one.radii, smooth.certify(images, seed=1, **OPTIONS).radii)
 
 
-def test_resume_after_a_kill(tmp_path):
+def test_resume_after_a_kill(tmp_path, monkeypatch):
     images = at_distance(np.linspace(0, 0.5, 12))
-    model, path = plane(), tmp_path / "deep" / "certificates.csv"
+    model, path = plane(), tmp_path / "deep" / "certificates"
     smooth = Smooth(model, 2, 0.25)
     whole = smooth.certify(images, **OPTIONS)
 
@@ -172,19 +173,53 @@ def test_resume_after_a_kill(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         smooth.certify(images, path=path, **OPTIONS)
     smooth._certified = calls
-    assert len(path.read_text().splitlines()) == 1 + 5
-    path.write_text(path.read_text() + "7,1,0.3")  # the kill struck in the middle of a line
+    assert len(Journal(path, "certificates").read()[1]) == 5
     model.rows = 0
     again = smooth.certify(images, path=path, **OPTIONS)
     assert torch.equal(again.labels, whole.labels) and torch.equal(again.radii, whole.radii)
     assert model.rows < whole.draws.sum()
-    with path.open() as file:
-        assert sorted(int(row["index"]) for row in csv.DictReader(file)) == list(range(12))
+    assert sorted(map(int, Journal(path, "certificates").read()[1])) == list(range(12))
     model.rows = 0
+    model.requires_grad_(False)
+    monkeypatch.setattr(torch, "__version__", "99.0")  # it is the same model
     third = smooth.certify(images, path=path, **OPTIONS)
     assert model.rows == 0 and torch.equal(third.draws, whole.draws)
-    with pytest.raises(ValueError, match="another model, images or setting"):
+    with pytest.raises(ValueError, match=r"something else \(sigma: 0.25 there, 0.3 here\)"):
         Smooth(model, 2, 0.3).certify(images, path=path, **OPTIONS)
+    with pytest.raises(ValueError, match=r"\(images: "):
+        smooth.certify(images + 0.01, path=path, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "text", ["only copy", "name,grade\nAda,1\n", "index,label,radius,draws,key"]
+)
+def test_a_file_that_holds_no_certificates_stays_byte_for_byte(tmp_path, text):
+    path = tmp_path / "typed wrong.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="path: .* is no journal"):
+        Smooth(plane(), 2, 0.25).certify(at_distance([0.1]), path=path, **OPTIONS)
+    assert path.read_text() == text and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_full_disk_takes_certificates_whole_and_says_so(tmp_path, monkeypatch):
+    images = at_distance(np.linspace(0, 0.5, 12))
+    model, path, add = plane(), tmp_path / "log", Journal.add
+    smooth, calls = Smooth(model, 2, 0.25), []
+
+    def fills(book, entries, **options):
+        calls.append(len(entries))
+        if len(calls) > 1:
+            raise OSError("no room; nothing of this entry was written")
+        add(book, entries, **options)
+
+    monkeypatch.setattr(Journal, "add", fills)
+    with pytest.raises(OSError, match="no room"):
+        smooth.certify(images, path=path, **OPTIONS)
+    monkeypatch.undo()
+    assert len(Journal(path, "certificates").read()[1]) == calls[0]
+    model.rows = 0
+    resumed = smooth.certify(images, path=path, **OPTIONS)
+    assert torch.equal(resumed.radii, smooth.certify(images, **OPTIONS).radii)
 
 
 def test_predict_is_the_binomial_test():

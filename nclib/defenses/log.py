@@ -1,37 +1,47 @@
-"""Certificates on disk, a line each: a run that was killed goes on where it was."""
+"""Certificates on disk, an entry each: a run that was killed goes on where it was."""
 
 from __future__ import annotations
 
-import csv
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-COLUMNS = ["index", "label", "radius", "draws", "key"]
+from nclib.journal import Journal
+
+Certified = tuple[int, int, float, int]  # index, label, radius, draws
 
 
 class Log:
-    """The certified images on disk, one line each; a line that a kill cut short is dropped."""
+    """The certified images in the journal at ``path``, of the run that ``header`` describes.
 
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
-        self.rows: list[tuple[int, int, float, int]] = []
-        if path.exists():
-            whole = path.read_text()
-            whole = whole[: whole.rfind("\n") + 1]
-            found = list(csv.DictReader(whole.splitlines()))
-            if any(row["key"] != key for row in found):
-                raise ValueError(
-                    f"path: {path} holds certificates of another model, images or setting; "
-                    "name another file, or delete it"
-                )
-            self.rows = [
-                (int(r["index"]), int(r["label"]), float(r["radius"]), int(r["draws"]))
-                for r in found
-            ]
-            path.write_text(whole)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or not path.read_text():
-            path.write_text(",".join(COLUMNS) + "\n")
+    Raises ``ValueError`` for a file that is no such journal, or that of another run.
+    """
 
-    def append(self, row: tuple[int, int, float, int]) -> None:
-        with self.path.open("a", newline="") as file:
-            file.write(",".join(map(repr, row)) + f",{self.key}\n")
+    def __init__(self, path: str | Path, header: Mapping[str, object]) -> None:
+        self._journal = Journal(path, "certificates")
+        entries = self._journal.start(header)
+        self.rows: list[Certified] = [
+            (int(index), e["label"], e["radius"], e["draws"]) for index, e in entries.items()
+        ]
+
+    def append(self, *rows: Certified) -> None:
+        """Put all rows on the disk before this returns, or none; two runs may do the same image."""
+        names = ("label", "radius", "draws")
+        entries = {str(index): dict(zip(names, row, strict=True)) for index, *row in rows}
+        if entries:
+            self._journal.add(entries, replace=True)
+            self.rows += rows
+
+    def passing(self, rows: Iterable[Certified]) -> Iterator[Certified]:
+        """``rows`` as they come, those of each second in one write, also if an error ends them."""
+        waiting: list[Certified] = []
+        written = -1.0
+        try:
+            for row in rows:
+                waiting.append(row)
+                if time.monotonic() - written > 1:
+                    self.append(*waiting)
+                    waiting, written = [], time.monotonic()
+                yield row
+        finally:
+            self.append(*waiting)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nclib.activations import evaluating
-from nclib.cache import fingerprint
+from nclib.cache import identity
 from nclib.defenses.log import Log
 from nclib.doors import finite, integer, number, numbers
 
@@ -134,8 +134,9 @@ class Smooth:
         image also stops once that radius is certified or out of reach: the doubt ``alpha`` is
         then shared between looks at n/100, n/10 and n draws, so the radius stays valid.
 
-        ``path`` names a CSV to which each certified image is appended at once; the same call after
-        a kill goes on from there. The noise depends on ``seed``, the image's position, and
+        ``path`` names a journal that the certified images of each second enter together; the same
+        call after a kill goes on from there, and a file that is something else, or belongs to
+        another run, raises ``ValueError``. The noise depends on ``seed``, the image's position, and
         ``batch_size`` below 1000, so a resumed run gives the same answer as an unbroken one.
         """
         _check(images, n0, n, alpha, batch_size, seed, target)
@@ -143,18 +144,19 @@ class Smooth:
         radii, draws = np.zeros(len(images)), np.zeros(len(images), dtype=int)
         log = None
         if path is not None:
-            setting = [self.sigma, n0, n, alpha, target, seed, min(batch_size, DRAW)]
-            log = Log(Path(path), fingerprint(self.model, images, setting))
+            model, content = identity(self.model), identity(images)
+            about = {"model": model, "images": content, "num_classes": self.num_classes}
+            about |= {"sigma": self.sigma, "n0": n0, "n": n, "alpha": alpha, "target": target}
+            log = Log(path, about | {"seed": seed, "block": min(batch_size, DRAW)})
             for i, *row in log.rows:
                 labels[i], radii[i], draws[i] = row
         todo = np.setdiff1d(np.arange(len(images)), [r[0] for r in log.rows] if log else [])
         together = max(1, batch_size // n0)
         with tqdm(total=len(todo), desc="certifying", unit="image", disable=not progress) as bar:
             for group in np.split(todo, range(together, len(todo), together)):
-                for done in self._certified(images, group, n0, n, alpha, batch_size, target, seed):
-                    i, labels[i], radii[i], draws[i] = done
-                    if log:
-                        log.append(done)
+                rows = self._certified(images, group, n0, n, alpha, batch_size, target, seed)
+                for i, *row in log.passing(rows) if log else rows:
+                    labels[i], radii[i], draws[i] = row
                     bar.update()
         return Certificates(*(torch.from_numpy(a) for a in (labels, radii, draws)))
 
