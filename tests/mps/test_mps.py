@@ -160,6 +160,13 @@ def test_device_code(guard, name):
     assert len(DEVICE_CODE[name](model, test)) == len(test)
 
 
+def test_signs_and_their_sticker(guard, tmp_path):
+    train, test = data.load("signs", n_train=20, n_test=10, root=tmp_path)
+    assert test.device == test.factors.place.device == DEVICE
+    attack = poisons.sticker(train, 0.1)
+    assert attack.triggered(test).device == attack.factors.light.device == DEVICE
+
+
 @pytest.mark.parametrize(
     "loss", [advtrain.pgd_training(0.1), advtrain.fast_training(0.1), advtrain.trades(0.1)]
 )
