@@ -64,7 +64,7 @@ def deep_knn(features: Tensor, labels: Tensor, *, k: int | None = None) -> Tenso
     hidden, labels, count = prepare(features, labels)
     k = min(50, int(labels.bincount().min())) if k is None else k
     integer(k, "k", 1, len(hidden) - 1)
-    near = labels[nearest(hidden, k)]
+    near = labels[nearest(hidden, k, labels)]
     votes = hidden.new_zeros(len(hidden), count)
     votes.scatter_add_(1, near, hidden.new_ones(near.shape))
     return _own_minus_other(-votes / k, labels)
