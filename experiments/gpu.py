@@ -22,7 +22,7 @@ import torch
 
 from experiments.photographs import Photographs, collapse, photographs, speed
 from experiments.table import RESULTS, Table
-from nclib import device
+from nclib import device, places
 
 Left = Callable[[], float]  # seconds until the time is over
 Job = Callable[[Photographs, Path, Left], None]
@@ -87,7 +87,7 @@ def run(archive: Path, out: Path, minutes: float = 10, images: int | None = None
             with (folder / "errors.txt").open("a") as log:
                 log.write(f"{name}\n{traceback.format_exc()}\n")
             traceback.print_exc()
-        with tarfile.open(out, "w:gz") as file:
+        with places.whole(out) as draft, tarfile.open(draft, "w:gz") as file:
             file.add(folder, arcname="results")
     if out.stat().st_size > LIMIT:
         raise ValueError(f"{out}: {out.stat().st_size} bytes; at most {LIMIT:.0f} are allowed")

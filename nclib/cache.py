@@ -14,11 +14,9 @@ import dis
 import functools
 import hashlib
 import json
-import os
 import pickle
 import random
 import sys
-import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -262,17 +260,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]
     that share memory (tied weights) are written one by one.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
-            draft = Path(staging) / path.name
-            whole = {
-                name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, t in tensors.items()
-            }
-            save_file(whole, draft, {"record": json.dumps(record)})
-            with draft.open("r+b") as file:
-                os.fsync(file.fileno())  # or a power cut leaves the name without the content
-            os.replace(draft, path)
+        apart = {
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, t in tensors.items()
+        }
+        with places.whole(path) as draft:
+            save_file(apart, draft, {"record": json.dumps(record)})
     except Exception as error:  # whatever it is, the hours of work behind the result count more
         warnings.warn(f"the result could not be kept in {path.parent}: {error}", stacklevel=2)
 
