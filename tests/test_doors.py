@@ -547,3 +547,15 @@ def test_an_attack_may_call_its_eps_what_it_likes(attack):
     found = attacks.robustness(Net(), some().images, some().labels, {"mine": attack}, [0.0, 0.9])
     wanted = training.accuracy(Net(), some(), (some().images + 0.9).clamp(0, 1))
     assert found.accuracy.tolist() == [training.accuracy(Net(), some()), pytest.approx(wanted)]
+
+
+def test_a_data_set_takes_any_whole_numbers():
+    for kind in (np.int64, torch.tensor):
+        train, test = data.load(
+            "digits", n_train=kind(50), n_test=kind(20), seed=kind(1), device="cpu"
+        )
+        assert (len(train), len(test)) == (50, 20)
+    first, other = (
+        data.load("digits", n_train=50, seed=seed, device="cpu")[0] for seed in (0, 2**40)
+    )
+    assert not torch.equal(first.images, other.images)
