@@ -92,7 +92,8 @@ class _Hasher:
         except _Unknown:
             raise
         except Exception as error:  # whatever an object's own reduction raises
-            raise _Unknown(f"cannot fingerprint {part!r}: {error}") from None
+            kind = type(part).__qualname__
+            raise _Unknown(f"cannot fingerprint what is in a {kind}: {error}") from None
         return sink.digest()
 
     def _special(self, part: Any) -> object:
@@ -107,7 +108,7 @@ class _Hasher:
         if isinstance(part, (set, frozenset)):  # its order changes from process to process
             return ["set", *sorted(map(self.of, part))]
         if type(part) is object:
-            raise _Unknown(f"cannot fingerprint {part!r}, which says nothing about itself")
+            raise _Unknown("cannot fingerprint an object(), which says nothing about itself")
         if isinstance(part, types.MethodType):
             return [part.__func__, part.__self__]
         if isinstance(part, types.CodeType):
@@ -162,6 +163,7 @@ class _Hasher:
 
     def _class(self, kind: type) -> Iterator[object]:
         """Its name, and the methods and constants of the user's own ones among its bases."""
+        yield type(kind) if type(kind) is not type else None
         for base in kind.__mro__:
             yield self._name(base)
             if not self._named(base):
@@ -230,8 +232,11 @@ def _array(values: Tensor | np.ndarray) -> object:
             return ["array", values.shape, values.tolist()]
         raw, kind = np.ascontiguousarray(values), repr(values.dtype)
     else:
-        flat = values.detach().cpu().contiguous()
-        raw, kind = flat.flatten().view(torch.uint8).numpy(), str(values.dtype)
+        if values.is_quantized:
+            raise _Unknown("cannot fingerprint a quantised tensor")
+        flat = values.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        row = flat.as_strided((flat.numel(),), (1,))  # one value may have any stride
+        raw, kind = row.view(torch.uint8).numpy(), str(values.dtype)
     content = hashlib.sha256(raw.reshape(-1).view(np.uint8).data).digest()
     return [kind, tuple(values.shape), content]
 
