@@ -61,7 +61,7 @@ purifiers: $(VENV)/.lab ## train the purifiers of lesson 13 (ARGS=--again: anew)
 	$(PY) -m experiments.purifiers $(ARGS)
 
 bench: $(VENV)/.test $(VENV)/.bench ## this package beside its peers, into data/results/bench.csv
-	@for name in attacks detection poisons certify course; do \
+	@for name in attacks detection poisons certify threads course; do \
 	  OMP_NUM_THREADS=1 $(PY) benchmarks/$$name.py || exit 1; done
 
 site: $(VENV)/.docs ## the readers' site, into build/site-html; checks every link

@@ -117,7 +117,7 @@ def write(name: str, ours: float, peer: float, **rest: object) -> None:
         f"{name:<52}{ours:9.4f} s {peer:9.4f} s {rest['ratio']:6.2f}  {rest['outcome']}", flush=True
     )
     row = {"comparison": name, "ours_s": ours, "peer_s": peer} | rest
-    Table("bench", ("comparison", "machine")).add(row)
+    Table("bench", ("comparison", "machine")).append(row)
 
 
 def _turn(ours: Callable, peer: Callable, *, peer_first: bool) -> tuple:
