@@ -79,9 +79,10 @@ def fit(
     ``seed`` fixes the order of the samples; what the model draws itself (dropout) comes from
     torch's global generator. The run is kept under the content of all these arguments, of the code
     behind them, and of that generator's state where it was drawn from, so the same call returns at
-    once; ``cache=False`` trains anew. The model is left in
-    evaluation mode. The history's "accuracy" is that of the last forward pass of each step: with a
-    ``loss`` that attacks the images, on the attacked ones. Ctrl-C ends the training early with a
+    once; ``cache=False`` trains anew. The model is left in evaluation mode. Arithmetic is float32
+    whatever mode the caller is in: a ``loss`` that wants ``torch.autocast`` enters it itself. The
+    history's "accuracy" is that of the last forward pass of each step: with a ``loss`` that attacks
+    the images, on the attacked ones. Ctrl-C ends the training early with a
     warning and returns what there is. Raises ``ValueError`` for sizes that do not fit and for a
     loss that is no longer finite.
     """

@@ -1,6 +1,8 @@
 """What comes in from outside: any mode, any kind of number or array, and NaN where it is ranked."""
 
+import copy
 import inspect
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -38,7 +40,7 @@ class Nan(Net):
 
 def some(count: int = 24) -> ImageSet:
     draw = torch.Generator().manual_seed(0)
-    images = torch.rand(count, *SHAPE, generator=draw)
+    images = torch.rand(count, *SHAPE, generator=draw, dtype=torch.float32)
     return ImageSet(images, torch.arange(count) % 4, tuple("abcd"))
 
 
@@ -57,7 +59,7 @@ LOSSES = {
 
 def fitted(train: ImageSet, **options) -> torch.Tensor:
     with torch.inference_mode(False):
-        model = Net()
+        model = copy.deepcopy(OTHER)
     return trained(training.fit(model, train, **QUICK, **options).model)
 
 
@@ -132,7 +134,20 @@ CRAFT = {
     ),
     "friendly_noise": lambda m, d: baselines.friendly_noise(d.images, m, steps=2, progress=False),
 }
+
+
+@contextmanager
+def doubled():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 MODES = {
+    "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
+    "float64": doubled,
     "inference": torch.inference_mode,
     "no_grad": torch.no_grad,
     "enable_grad": torch.enable_grad,
@@ -148,7 +163,7 @@ def test_the_mode_of_the_caller_changes_nothing(name, mode):
         inside = CRAFT[name](model, some())  # the images are made inside, too
         held = some()
     assert not held.images.is_inference()
-    torch.testing.assert_close(inside, outside, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(inside, outside, rtol=0, atol=0, check_dtype=False)
     assert all(w.requires_grad and w.grad is None for w in model.parameters())
 
 
