@@ -227,6 +227,19 @@ def test_a_diverged_model_is_refused(name):
         CRAFT[name](Nan(), some())
 
 
+def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were():
+    for spoil in (torch.nan, torch.inf, -torch.inf):
+        model, calls = Net(), []
+
+        def loss(m, x, y, spoil=spoil, calls=calls):
+            calls.append(trained(m))
+            return m(x).square().mean() * (1 if len(calls) < 3 else spoil)
+
+        with pytest.raises(ValueError, match="the loss became"):
+            training.fit(model, some(), loss=loss, batch_size=4, **QUICK)
+        assert torch.equal(trained(model), calls[-1]) and len(calls) == 3
+
+
 class Late(Net):
     """Finite where it is first asked, NaN elsewhere."""
 
