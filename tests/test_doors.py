@@ -10,7 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from nclib import attacks, correction, data, detection, doors, geometry, models, poisons, training
+from nclib import (
+    activations,
+    attacks,
+    correction,
+    data,
+    detection,
+    doors,
+    geometry,
+    models,
+    poisons,
+    training,
+)
 from nclib.data import ImageSet
 from nclib.defenses import adversarial_training, distillation, partition, smoothing, squeezing
 from nclib.defenses import purification as wash
@@ -400,6 +411,9 @@ NUMBERS = {
     ),
     "stratified": lambda f, i: data.stratified(some().labels, i(8), i(3)),
     "build": lambda f, i: trained(models.build("mlp", some(), widths=(4,), seed=i(3))),
+    "features": lambda f, i: activations.features(
+        Net(), some().images, ["body"], pool=i(1), batch_size=i(7)
+    )["body"],
     "known_rate": lambda f, i: detection.known_rate(FEATURES[:, 0], f(0.25)),
     "top": lambda f, i: detection.top(FEATURES[:, 0], i(3)),
     "deep_knn": lambda f, i: detection.deep_knn(FEATURES, LABELS, k=i(3)),
