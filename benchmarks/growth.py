@@ -55,7 +55,7 @@ def main() -> None:
     search = "faiss" if installed("faiss") else "torch"
     torch.set_num_threads(1)
     for count in chosen.sizes:
-        for width in (1.0, 0.1):
+        for width in (0.1, 1.0):
             rows, labels = features(count, width)
             kind = "collapsed" if width < 1 else "as they are"
             for name in chosen.scores if width == 1 else {"deep_knn"} & {*chosen.scores}:
