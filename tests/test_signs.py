@@ -1,6 +1,5 @@
 """The drawn road signs: what every user relies on, and that the causes fit the pixels."""
 
-import numpy as np
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -236,15 +235,18 @@ def test_nobody_tells_the_speed_limits_apart_before_training(whole):
 
 @pytest.mark.slow
 def test_the_small_network_learns_it_and_collapses(whole):
+    """The long run takes half the usual rate: at .1 its loss leaps up again and NC1 varies."""
     train, test = whole
     short, long = (
-        training.fit(models.build("cnn", train), train, epochs=n, cache=False, progress=False).model
-        for n in (8, 24)
+        training.fit(
+            models.build("cnn", train), train, epochs=n, lr=lr, cache=False, progress=False
+        ).model
+        for n, lr in ((8, 0.1), (28, 0.05))
     )
     assert training.accuracy(short, test) >= 0.97
     hidden = activations.features(long, train.images, ["penultimate"])["penultimate"]
     assert geometry.measure(hidden, train.labels).nc1 < 0.01
-    assert np.isclose(training.accuracy(long, train), 1)
+    assert training.accuracy(long, train) == 1
 
 
 # The sticker.
