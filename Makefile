@@ -30,7 +30,7 @@ lab: $(VENV)/.lab ## install, then open JupyterLab on lesson 00 (HEADLESS=1: no 
 	@$(PY) -m jupyterlab $(BROWSER_FLAGS) $(ALLOW_ROOT) --log-level=WARN \
 	  --LabApp.default_url=/lab/tree/$(LESSON00)
 
-run: $(VENV)/.lab ## execute every lesson on the embedded digits, into build/
+run: $(VENV)/.lab ## execute every lesson on its own data set, into build/
 	OMP_NUM_THREADS=1 $(PY) tools/execute.py run
 
 test: lint ## lint, unit tests, then nbval over every notebook
