@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from pairs import Table, installed, machine
+from pairs import Table, machine
 from torch import Tensor
 
 from nclib import detection, geometry
+from nclib.detection import neighbours
 
 SIZES = (5_000, 20_000, 50_000, 200_000)
 DIM, CLASSES = 512, 10
@@ -52,8 +53,9 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.without_faiss:
         sys.modules.update(faiss=None)  # as if it were not installed
-    search = "faiss" if installed("faiss") else "torch"
+    search = "torch" if neighbours._faiss_index(torch.zeros(2, 2)) is None else "faiss"
     torch.set_num_threads(1)
+    table = Table("growth", ("score", "features", "samples", "search"))
     for count in chosen.sizes:
         for width in (0.1, 1.0):
             rows, labels = features(count, width)
@@ -66,7 +68,7 @@ def main() -> None:
                 found = search if name == "deep_knn" else ""
                 row = {"score": name, "features": kind, "samples": f"{count:06}", "search": found}
                 versions = {"torch": torch.__version__.split("+")[0], "machine": machine()}
-                Table("growth", tuple(row)).add(row | {"seconds": seconds} | versions)
+                table.append(row | {"seconds": seconds} | versions)
 
 
 if __name__ == "__main__":

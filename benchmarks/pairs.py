@@ -26,7 +26,10 @@ from experiments.table import Table  # noqa: E402
 from nclib import device  # noqa: E402
 
 WHERE = device.pick()
-RELEASES = {"art": "adversarial-robustness-toolbox"}  # import name -> name of the release
+RELEASES = {
+    "art": "adversarial-robustness-toolbox",
+    "sklearn": "scikit-learn",
+}  # import name -> name of the release
 BELOW = {  # what does the arithmetic of a peer; numpy does some of everybody's
     "art": ("scipy", "scikit-learn", "pillow"),
     "foolbox": ("eagerpy",),
