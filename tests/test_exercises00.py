@@ -54,6 +54,14 @@ def counts_what_waited(work, synchronize):
     return time.perf_counter() - start
 
 
+def by_process_time(work, synchronize):
+    synchronize()
+    start = time.process_time()
+    work()
+    synchronize()
+    return time.process_time() - start
+
+
 def forgets_the_work(work, synchronize):
     start = time.perf_counter()
     synchronize()
@@ -120,8 +128,9 @@ def one_too_few(labels, per_class, seed):
         ("00.honest_seconds", counts_what_waited, "queued before"),
         ("00.honest_seconds", forgets_the_work, "never called"),
         ("00.honest_seconds", twice, "2 times"),
-        ("00.honest_seconds", milliseconds, "returns 2001"),
+        ("00.honest_seconds", milliseconds, "should be seconds"),
         ("00.honest_seconds", lambda work, wait: "fast", "never called"),
+        ("00.honest_seconds", by_process_time, "stands while"),
         ("00.to_float64", lambda x: x.double().cpu(), "CPU first"),
         ("00.to_float64", lambda x: x.double(), "CPU first"),
         ("00.to_float64", lambda x: x.to(torch.float64).cpu(), "CPU first"),

@@ -87,8 +87,10 @@ INSIDE, EDGE = slice(-4, -1), slice(-3, None)
         ("02.trigger", square((slice(1, 4), slice(1, 4))), "stamped"),
         ("02.lowers_accuracy", "backdoor", "trigger"),
         ("02.lowers_accuracy", "both", "spoil"),
-        ("02.factor", 0.2, "too low"),
-        ("02.factor", 1.0, "too high"),
+        ("02.factor", 0.2, "share of the guests"),
+        ("02.factor", 1.0, "pull the mean"),
+        ("02.factor", 0.5, "too low"),
+        ("02.factor", 0.9, "too high"),
     ],
 )
 def test_wrong_answers_are_rejected(name, answer, word):

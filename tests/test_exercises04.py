@@ -40,7 +40,7 @@ def counts_from_zero(features, labels):
     ("name", "answer", "word"),
     [
         ("04.whitened_margin", lambda h, y: -right(h, y), "sign"),
-        ("04.whitened_margin", unwhitened, "shrink"),
+        ("04.whitened_margin", unwhitened, "not whitened"),
         ("04.whitened_margin", lambda h, y: detection.whitened_margin(h, y, shrink=0.5), "shrink"),
         ("04.whitened_margin", own_left_in, "other"),
         ("04.whitened_margin", lambda h, y: right(h, y).mean(), "one number per sample"),

@@ -26,7 +26,7 @@ def own(logits, labels):
         ("05.core", lambda odd, y: torch.zeros(len(y), dtype=torch.bool), "empty"),
         ("05.second_look", lambda z, y, d: own(z, y) < 0.25, "nobody doubted"),
         ("05.second_look", lambda z, y, d: d & (z.argmax(1) != y), "chance"),
-        ("05.second_look", lambda z, y, d: d & (own(z, y) < 0.5), "below 1/K"),
+        ("05.second_look", lambda z, y, d: d & (own(z, y) < 0.5), "not 1/2"),
         ("05.second_look", lambda z, y, d: own(z, y), "mask"),
         ("05.control", "falls to zero", "few are enough"),
         ("05.detector", lambda h, y: -detection.robust_distance(h, y), "turn the sign"),

@@ -77,7 +77,7 @@ WRONG = {
         "leaves": lambda x, i, g, a, e: (x + a * g.sign()).clamp(i - e, i + e),
         "down": lambda x, i, g, a, e: (x - a * g.sign()).clamp(i - e, i + e).clamp(0, 1),
         "taken from x": lambda x, i, g, a, e: (i + a * g.sign()).clamp(i - e, i + e).clamp(0, 1),
-        "is not alpha": lambda x, i, g, a, e: (x + a * g).clamp(i - e, i + e).clamp(0, 1),
+        "only its sign": lambda x, i, g, a, e: (x + a * g).clamp(i - e, i + e).clamp(0, 1),
         "shape": lambda x, i, g, a, e: x.mean(),
         "changes the clean": lambda x, i, g, a, e: i.add_(a * g.sign()).clamp_(0, 1),
     },
@@ -86,7 +86,7 @@ WRONG = {
         "other way": lambda z, y: (
             z.gather(1, y[:, None])[:, 0] - z.scatter(1, y[:, None], -1e9).max(1).values
         ),
-        "plain loop": lambda z, y: (
+        "not with 0": lambda z, y: (
             z.scatter(1, y[:, None], 0.0).max(1).values - z.gather(1, y[:, None])[:, 0]
         ),
         "changes the logits": lambda z, y: z.scatter_(1, y[:, None], -9.0).max(1).values,

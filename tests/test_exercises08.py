@@ -12,11 +12,15 @@ def near(k, n):
 @pytest.mark.parametrize(
     ("name", "answer", "word"),
     [
-        ("08.mmd", lambda k, n: k[:n, :n].mean() + k[n:, n:].mean() - k[:n, n:].mean(), "equal"),
-        ("08.mmd", lambda k, n: 2 * (k[:n, :n].mean() - k[:n, n:].mean()), "squared MMD"),
+        (
+            "08.mmd",
+            lambda k, n: k[:n, :n].mean() + k[n:, n:].mean() - k[:n, n:].mean(),
+            "counts twice",
+        ),
+        ("08.mmd", lambda k, n: 2 * (k[:n, :n].mean() - k[:n, n:].mean()), "one of the blocks"),
         ("08.p_value", lambda t, s: (s >= t).float().mean(), "p-value of 0"),
-        ("08.p_value", lambda t, s: (1 + (s < t).sum()) / (len(s) + 1), "p-value of 2"),
-        ("08.p_value", lambda t, s: (1 + (s >= t).sum()) / len(s), "above 1|p-value of 2"),
+        ("08.p_value", lambda t, s: (1 + (s < t).sum()) / (len(s) + 1), "other tail"),
+        ("08.p_value", lambda t, s: (1 + (s >= t).sum()) / len(s), "divide by B + 1"),
         ("08.witness", lambda k, n: near(k, n).mean(1) - k[n:, :n].mean(1), "diagonal"),
         ("08.witness", lambda k, n: (near(k, n).mean(1) - k[n:, :n].mean(1)).abs(), "sign"),
         ("08.witness", lambda k, n: k[n:, :n].mean(1) - near(k, n).mean(1), "odd ones"),

@@ -46,10 +46,10 @@ def downhill(model, x, y, eps, steps=3):
 
 WRONG = [
     ("09.worst_margin", lambda w, b, x, y, eps: -attacks.margin(x @ w.T + b, y), "attacker"),
-    ("09.worst_margin", with_norm(lambda d: d.norm(dim=2)), "L1"),
-    ("09.worst_margin", with_norm(lambda d: d.abs().amax(2)), "L1"),
+    ("09.worst_margin", with_norm(lambda d: d.norm(dim=2)), "L2 norm"),
+    ("09.worst_margin", with_norm(lambda d: d.abs().amax(2)), "largest entry"),
     ("09.worst_margin", with_norm(lambda d: -d.abs().sum(2)), "attacker does better"),
-    ("09.worst_margin", own_norm, "margin"),
+    ("09.worst_margin", own_norm, "one row, w_y"),
     ("09.worst_margin", with_label, "label itself"),
     ("09.worst_margin", lambda *a: -right(*a), "sign"),
     ("09.worst_margin", lambda w, b, x, y, eps: margins(w, b, x, y), "shape"),

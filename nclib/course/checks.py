@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
-from types import FunctionType
 from typing import Any, NamedTuple
 
 from nclib.course import exercises
@@ -59,7 +58,7 @@ def verdict(name: str, answer: object) -> Verdict:
     try:
         if blank(answer):
             raise NotAttempted("there is no answer yet")
-        exercise.check(_watched(answer) if isinstance(answer, FunctionType) else answer)
+        exercise.check(_watched(answer) if callable(answer) else answer)
     except NotAttempted as none:
         return Verdict("not attempted", str(none))
     except Wrong as wrong:
@@ -100,7 +99,7 @@ def blank(answer: Any) -> bool:
     return answer is None or answer is ... or inside
 
 
-def _watched(function: FunctionType) -> Callable:
+def _watched(function: Callable) -> Callable:
     """``function``, but raising ``NotAttempted`` where it returns nothing."""
     answers = 0
 

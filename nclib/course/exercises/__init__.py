@@ -22,7 +22,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from nclib.course import ranges
 from nclib.course.ranges import Range
@@ -150,9 +152,19 @@ def _named(name: str) -> None:
 
 
 def number(
-    name: str, low: float, high: float, *, reference: float, hints: Sequence[str], unit: str = ""
+    name: str,
+    low: float,
+    high: float,
+    *,
+    reference: float,
+    hints: Sequence[str],
+    unit: str = "",
+    why: Mapping[float, str] | None = None,
 ) -> None:
-    """A prediction: any number from ``low`` to ``high`` is right."""
+    """A prediction: any number from ``low`` to ``high`` is right.
+
+    ``why`` tells what speaks against each usual wrong one (and what is within 3% of it).
+    """
 
     @exercise(name, hints=hints, reference=reference)
     def _(answer: Any) -> None:
@@ -161,6 +173,8 @@ def number(
         except (TypeError, ValueError):
             value = math.nan
         expect(not math.isnan(value), f"a number is asked for, not {answer!r}")
+        for usual, reason in (why or {}).items():
+            expect(low <= value <= high or not math.isclose(value, usual, rel_tol=0.03), reason)
         of = f" {unit}" if unit else ""
         expect(value >= low, f"{value:g}{of} is too low")
         expect(value <= high, f"{value:g}{of} is too high")
@@ -190,15 +204,41 @@ def expect(holds: bool, message: str) -> None:
         raise Wrong(message)
 
 
+def tensor(found: Any, what: str = "the answer") -> Tensor:
+    """Numbers in any form (tensor, array, list, list of tensors) as a tensor; else ``Wrong``."""
+    try:
+        if isinstance(found, Tensor):
+            return found.detach().cpu()
+        if isinstance(found, (list, tuple)) and any(isinstance(f, Tensor) for f in found):
+            return torch.stack([torch.as_tensor(f) for f in found]).detach().cpu()
+        return torch.as_tensor(np.asarray(found))  # a Python float keeps its 64 bits
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"{what} should be numbers, not {type(found).__name__}") from None
+
+
+def mask(found: Any, count: int) -> Tensor:
+    """A bool mask ``[count]`` in any form; else ``Wrong``."""
+    found = tensor(found, "the mask")
+    shape = f"{found.dtype} {tuple(found.shape)}"
+    fits = found.shape == (count,) and found.dtype == torch.bool
+    expect(fits, f"a bool mask [N], here {(count,)}, is expected, not {shape}")
+    return found
+
+
+def usual(found: Tensor, wrong: Mapping[str, Any], *, atol: float = 1e-5) -> None:
+    """Raise ``Wrong`` with the word for the usual mistake that ``found`` is, if it is one."""
+    for word, value in wrong.items():
+        value = torch.as_tensor(value).detach().cpu().double()
+        same = found.shape == value.shape
+        if same and torch.allclose(found.double(), value, rtol=1e-4, atol=atol):
+            raise Wrong(word)
+
+
 def close(
     found: object, wanted: object, what: str, *, atol: float = 1e-6, rtol: float = 1e-5
 ) -> None:
     """Raise ``Wrong`` unless ``found`` has the shape and, nearly, the numbers of ``wanted``."""
-    try:
-        found = torch.as_tensor(found).detach().cpu().double()
-    except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"{what} should be numbers, not {type(found).__name__}") from None
-    wanted = torch.as_tensor(wanted).detach().cpu().double()
+    found, wanted = tensor(found, what).double(), tensor(wanted).double()
     shapes = f"shape {tuple(wanted.shape)}, not {tuple(found.shape)}"
     expect(found.shape == wanted.shape, f"{what} should have {shapes}")
     expect(bool(found.isfinite().all()), f"{what} should be finite")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nclib import detection, geometry
-from nclib.course.exercises import exercise, expect
+from nclib.course.exercises import exercise, expect, tensor
 
 
 def toys() -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
@@ -35,7 +35,7 @@ def detector(name: str, above: float, *, hints: Sequence[str]) -> None:
     @exercise(name, hints=hints, reference=detection.robust_distance)
     def _(answer: Any) -> None:
         for kind, features, labels, bad in toys():
-            score = torch.as_tensor(answer(features, labels)).double()
+            score = tensor(answer(features, labels), "the score").double()
             expect(score.shape == labels.shape, f"one score per sample: {tuple(labels.shape)}")
             expect(bool(score.isfinite().all()), "the scores should be finite")
             reached = detection.auroc(score, bad)

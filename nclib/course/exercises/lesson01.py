@@ -9,7 +9,7 @@ import math
 import torch
 
 from nclib import geometry
-from nclib.course.exercises import Wrong, choice, exercise
+from nclib.course.exercises import Wrong, choice, exercise, tensor
 
 
 @exercise(
@@ -42,7 +42,7 @@ def _nc1(features: Tensor, labels: Tensor) -> float:
 )
 def _(answer: Any) -> None:
     for classes in (2, 3, 10):
-        frame = torch.as_tensor(answer(classes)).double()
+        frame = tensor(answer(classes)).double()
         if frame.shape != (classes, classes):
             raise Wrong(f"the shape is {tuple(frame.shape)}; {(classes, classes)} is expected")
         if not bool(frame.isfinite().all()):
@@ -53,6 +53,14 @@ def _(answer: Any) -> None:
             raise Wrong(f"the rows have length {frame[0].norm():.3f}, not 1: check the factor")
         if (frame - geometry.simplex_etf(classes)).abs().max() > 1e-5:
             raise Wrong("lengths and sum are right, but the cosines are not all -1/(K-1)")
+
+
+def _trace_ratios(features: Tensor, labels: Tensor) -> tuple[float, ...]:
+    """tr(Sigma_W) / tr(Sigma_B), and that divided by K."""
+    means = torch.stack([features[labels == c].mean(0) for c in labels.unique()])
+    within = (features - means[labels]).square().sum(1).mean()
+    ratio = float(within / (means - means.mean(0)).square().sum(1).mean())
+    return ratio, ratio / len(means)
 
 
 @exercise(
@@ -69,11 +77,16 @@ def _(answer: Any) -> None:
     labels = torch.arange(4).repeat(15)[:50]  # classes of 12 and 13 images
     means = torch.randn(4, 6, generator=generator)
     features = means[labels] + 0.4 * torch.randn(50, 6, generator=generator)
-    found, exact = float(answer(features, labels)), _nc1(features, labels)
+    found, exact = float(tensor(answer(features, labels))), _nc1(features, labels)
+    wide = float(tensor(answer(features.double(), labels)))
+    if abs(wide / exact - 1) < 1e-6 and not abs(found / exact - 1) < 1e-6:
+        raise Wrong("right for float64 features only: convert first, features.cpu().double()")
     if not math.isfinite(found):
         raise Wrong(f"your value is {found}; a finite number is expected")
     if abs(found / exact / 4 - 1) < 1e-4:
         raise Wrong("your value is K times too large: divide the trace by K")
+    if any(abs(found / ratio - 1) < 1e-4 for ratio in _trace_ratios(features.double(), labels)):
+        raise Wrong("that is the ratio of two traces; take the trace of Sigma_W @ pinv(Sigma_B)")
     if abs(float(answer(features + 3, labels)) / found - 1) > 1e-3:
         raise Wrong("your value changes when all features are shifted: subtract the means")
     if abs(float(answer(5 * features, labels)) / found - 1) > 1e-3:
@@ -118,7 +131,7 @@ def _(answer: Any) -> None:
     means = torch.randn(5, 3, generator=generator) + 2
     features = 2 * torch.randn(40, 3, generator=generator) + 2
     exact = (features[:, None] - means).square().sum(2).argmin(1)
-    found = torch.as_tensor(answer(features, means))
+    found = tensor(answer(features, means))
     if found.shape != (40,):
         raise Wrong(f"the shape is {tuple(found.shape)}; one position per feature is expected")
     if torch.equal(found, (features @ means.T).argmax(1)):

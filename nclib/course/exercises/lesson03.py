@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from torch import Tensor
-import torch
 
-from nclib.course.exercises import Wrong, choice, close, exercise, expect
+import torch
+from torch import Tensor
+
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, tensor, usual
 
 
 def _step(
@@ -41,23 +42,38 @@ def _(answer: Any) -> None:
     goal = torch.randn(1, 5, generator=generator)
 
     def represent(x: Tensor) -> Tensor:
-        return x.flatten(1) @ matrix
+        return x.flatten(1) @ matrix.to(x.dtype)
 
     before = start.clone()
-    found = answer(start, base, goal, represent, 0.05, 0.5).detach()
+    found = tensor(answer(start, base, goal, represent, 0.05, 0.5), "the step").float()
     expect(torch.equal(start, before), "the images you were given have changed")
     # for linear features the gradient is known: 2 (x A - goal) A^T
     slope = (2 * (start.flatten(1) @ matrix - goal) @ matrix.T).reshape(start.shape)
-    forward = start - 0.05 * slope
-    exact = ((forward + 0.025 * base) / 1.025).clamp(0, 1)
-    if torch.allclose(found, forward.clamp(0, 1), atol=1e-5):
-        raise Wrong("the forward step is right; the backward step towards the base is missing")
-    uphill = ((start + 0.05 * slope + 0.025 * base) / 1.025).clamp(0, 1)
-    if torch.allclose(found, uphill, atol=1e-5):
-        raise Wrong("you go up the gradient; the distance should get smaller")
-    far = answer(start, base, 100 * goal, represent, 0.05, 0.5)
+
+    def step(lr: float = 0.05, pull: float = 0.025, towards: Tensor = base) -> Tensor:
+        return ((start - lr * slope + pull * towards) / (1 + pull)).clamp(0, 1)
+
+    mistakes = {
+        "the forward step is right; the backward step towards the base is missing": step(pull=0),
+        "you go up the gradient; the distance should get smaller": step(-0.05),
+        "that solves the backward step for beta |x - b|^2, with 2 lr beta; the paper's step, and "
+        "ours, has lr beta": step(pull=0.05),
+        "the backward step has lr beta, not beta alone": step(pull=0.5),
+        "the gradient is that of half the squared distance: a factor 2 is lost": step(0.025),
+        "the gradient is that of a mean: sum the squares over the batch and the features": step(
+            0.05 / 15
+        ),
+        "the backward step pulls towards the base, not towards the image itself": step(
+            towards=start
+        ),
+        "the sum with the base is not divided by 1 + lr beta": (
+            start - 0.05 * slope + 0.025 * base
+        ).clamp(0, 1),
+    }
+    usual(found, mistakes)
+    far = tensor(answer(start, base, 100 * goal, represent, 0.05, 0.5))
     expect(float(far.min()) >= 0 and float(far.max()) <= 1, "the images leave [0, 1]: clamp them")
-    close(found, exact, "the step", atol=1e-5)
+    close(found, step(), "the step", atol=1e-5)
 
 
 @exercise(
@@ -71,14 +87,30 @@ def _(answer: Any) -> None:
 def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, goal = torch.randn(5, 8, generator=generator), torch.randn(8, generator=generator)
-    found = torch.as_tensor(answer(hidden, goal))
-    each = (hidden - goal).square().sum(1).mean() / goal.square().sum()
-    exact = (hidden.mean(0) - goal).square().sum() / goal.square().sum()
-    if found.ndim == 0 and abs(float(found / each) - 1) < 1e-4:
-        raise Wrong("that is the mean of the distances; take the distance of the mean")
-    if found.ndim == 0 and abs(float(answer(3 * hidden, 3 * goal) / found) - 1) > 1e-4:
+    found = tensor(answer(hidden, goal), "the loss")
+    gap, length = (hidden.mean(0) - goal).square().sum(), goal.square().sum()
+    usual(
+        found,
+        {
+            "that is the mean of the distances; take the distance of the mean": (
+                (hidden - goal).square().sum(1).mean() / length
+            ),
+            "that is the sum of the distances; take the distance of the mean": (
+                (hidden - goal).square().sum() / length
+            ),
+            "the loss depends on the scale of the features: divide by |goal|^2": gap,
+            "the loss is the ratio of the squared lengths; yours has the lengths": (
+                gap / length
+            ).sqrt(),
+            "divide by the squared length of the goal, not by its length": gap / length.sqrt(),
+            "divide by the features of the victim, not by those of the poisons": (
+                gap / hidden.mean(0).square().sum()
+            ),
+        },
+    )
+    if found.ndim == 0 and abs(float(answer(3 * hidden, 3 * goal)) / float(found) - 1) > 1e-4:
         raise Wrong("your value depends on the scale of the features: divide by |goal|^2")
-    close(found, exact, "the loss", atol=1e-5)
+    close(found, gap / length, "the loss", atol=1e-5)
     around = goal + torch.stack([hidden[0], -hidden[0]])
     close(answer(around, goal), 0.0, "the loss of two poisons around the victim", atol=1e-5)
 
@@ -102,7 +134,7 @@ def _(answer: Any) -> None:
         [torch.randn(s, generator=generator) for s in ((4, 3), (4,), (2, 4))] for _ in range(2)
     )
     second = [b + scale * a for a, b, scale in zip(first, second, (3, 0.1, 1), strict=True)]
-    found = float(answer(first, second))
+    found = float(tensor(answer(first, second), "the cosine"))
     exact = _alignment(first, second)
     flat = [torch.cat([a.flatten() for a in side]) for side in (first, second)]
     pairs = zip(first, second, strict=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from torch import Tensor
+
 import torch
+from torch import Tensor
 
 from nclib import correction
-from nclib.course.exercises import choice, exercise, expect
+from nclib.course.exercises import choice, exercise, expect, mask
 from nclib.course.exercises.detectors import detector
 
 
@@ -35,11 +36,17 @@ def _(answer: Any) -> None:
     labels = labels[torch.randperm(70, generator=draw)]
     odd = torch.rand(70, generator=draw).double()
     odd[labels == 1] += 5  # a class that is odd as a whole
-    found = torch.as_tensor(answer(odd, labels))
-    expect(found.shape == (70,) and found.dtype == torch.bool, "a bool mask [N] is expected")
+    found = mask(answer(odd, labels), 70)
     expect(bool(found.any()), "the mask is empty")
     counts = labels[found].bincount(minlength=3).tolist()
-    expect(counts == [3, 4, 7], f"a fifth of each class is [3, 4, 7] samples, not {counts}")
+    rounded = {"rounded down": [2, 4, 7], "rounded up": [3, 4, 8]}
+    word = next((f", {word}" for word, other in rounded.items() if counts == other), "")
+    expect(
+        counts == [3, 4, 7],
+        f"a fifth of each class is [3, 4, 7] samples (rounded), not {counts}{word}",
+    )
+    oddest = torch.equal(found, _core(-odd, labels))
+    expect(not oddest, "those are the oddest ones; the most *typical* have the lowest values")
     expect(torch.equal(found, _core(odd, labels)), "the most *typical* ones have the lowest values")
 
 
@@ -56,12 +63,26 @@ def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(6)
     logits, labels = 3 * torch.randn(200, 4, generator=draw), torch.arange(200) % 4
     doubted = torch.rand(200, generator=draw) < 0.5
-    found = torch.as_tensor(answer(logits, labels, doubted))
-    expect(found.shape == (200,) and found.dtype == torch.bool, "a bool mask [N] is expected")
+    found = mask(answer(logits, labels, doubted), 200)
     expect(not (found & ~doubted).any(), "a sample that nobody doubted must stay")
+
+    def own(values: Tensor) -> Tensor:
+        return values.gather(1, labels[:, None]).squeeze(1)
+
+    chances = logits.softmax(1)
+    for word, wrong in {
+        "compare the label's probability with chance, 1/K, not with the winner's": (
+            logits.argmax(1) != labels
+        ),
+        "it is the other way round: what is *less* likely than chance goes": own(chances) > 1 / 4,
+        "those are logits: softmax(1) makes probabilities of them": own(logits) < 1 / 4,
+        "chance is 1/K, not 1/2: there are more than two classes": own(chances) < 1 / 2,
+        "all that was doubted goes: look a second time, at a softmax over dimension 1": chances[:, 0] >= 0,
+        "take the probability of the label, not the largest one": chances.amax(1) < 1 / 4,
+        "chance is 1/K with K classes, not 1/N": own(chances) < 1 / 200,
+    }.items():
+        expect(not torch.equal(found, doubted & wrong), word)
     wanted = _second_look(logits, labels, doubted)
-    if torch.equal(found, doubted & (logits.argmax(1) != labels)):
-        expect(False, "compare the label's probability with chance, 1/K, not with the winner's")
     expect(torch.equal(found, wanted), "remove where the label's probability is below 1/K")
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-from torch import Tensor
 import itertools
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nclib import attacks
-from nclib.course.exercises import Wrong, choice, exercise
+from nclib.course.exercises import Wrong, choice, exercise, tensor, usual
 
 choice(
     "06.coin",
@@ -81,7 +80,7 @@ def _attacked(
     answer: Any, net: nn.Module, images: Tensor, labels: Tensor, eps: float
 ) -> Tensor:
     kept = images.clone()
-    found = torch.as_tensor(answer(net, images, labels, eps)).detach()
+    found = tensor(answer(net, images, labels, eps), "the images").float()
     if found.shape != images.shape:
         raise Wrong(f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected")
     if not torch.equal(images, kept):
@@ -111,8 +110,8 @@ def _(answer: Any) -> None:
     gradient[0] = 0.0
     inside = (images + 0.02 * torch.randn(images.shape, generator=draw)).clamp(0, 1)
     for x, alpha, eps in ((images, 0.1, 0.3), (inside, 0.05, 0.2), (inside, 0.2, 0.1)):
-        kept = images.clone()
-        found = torch.as_tensor(answer(x, images, gradient, alpha, eps))
+        kept, here = images.clone(), x.clone()
+        found = tensor(answer(here, images, gradient, alpha, eps), "the step").float()
         if found.shape != images.shape:
             raise Wrong(f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected")
         if not torch.equal(images, kept):
@@ -121,10 +120,26 @@ def _(answer: Any) -> None:
             raise Wrong("a pixel leaves [0, 1]: clamp the result")
         if (found - images).abs().max() > eps + 1e-5:
             raise Wrong("a pixel is further than eps from images: clamp around images, not x")
+
+        def within(moved: Tensor, eps: float = eps) -> Tensor:
+            return moved.clamp(images - eps, images + eps).clamp(0, 1)
+
         exact = _pgd_step(x, images, gradient, alpha, eps)
-        down = _pgd_step(x, images, -gradient, alpha, eps)
-        if torch.allclose(found, down, atol=1e-5):
-            raise Wrong("that goes down the loss: the attacker goes up")
+        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+        for word, wrong in {
+            "that goes down the loss: the attacker goes up": within(x - alpha * gradient.sign()),
+            "the step is taken from x, where the last one ended, not from images": within(
+                images + alpha * gradient.sign()
+            ),
+            "the step is the gradient itself; only its sign counts": within(x + alpha * gradient),
+            "the step is alpha times the sign, not eps times, nor the bare sign": within(x + eps * gradient.sign()),
+            "that is the step of the L2 norm; here it is alpha times the sign": within(
+                x + alpha * gradient / length
+            ),
+            "nothing moves": x,
+        }.items():
+            if torch.allclose(found, wrong, atol=1e-5) and not torch.allclose(wrong, exact, atol=1e-5):
+                raise Wrong(word)
         if not torch.allclose(found, exact, atol=1e-5):
             raise Wrong("the step is not alpha times the sign of the gradient, taken from x")
 
@@ -136,6 +151,10 @@ choice(
     why={"smaller": "the untargeted attack may take the nearest of nine exits; this one may not"},
     hints=("How many ways out does each attack have?", "Compare the two curves below."),
 )
+
+
+def _of_shares(logits: Tensor, labels: Tensor) -> Tensor:
+    return attacks.margin(logits.softmax(1), labels)
 
 
 @exercise(
@@ -151,7 +170,7 @@ def _(answer: Any) -> None:
     logits = 3 * torch.randn(40, 5, generator=draw) - 4  # mostly below 0
     labels = torch.arange(40) % 5
     kept = logits.clone()
-    found = torch.as_tensor(answer(logits, labels))
+    found = tensor(answer(logits, labels), "the margin").float()
     if not torch.equal(logits, kept):
         raise Wrong("your function changes the logits; scatter without the underscore copies")
     if found.shape != (40,):
@@ -163,11 +182,23 @@ def _(answer: Any) -> None:
         for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
     ]
     exact = torch.tensor(by_hand)
-    if torch.allclose(found, -exact, atol=1e-4):
-        raise Wrong("the sign is the other way round: above 0 means that the answer is wrong")
+    own = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], float("nan"))
+    usual(
+        found,
+        {
+            "the sign is the other way round: above 0 means that the answer is wrong": -exact,
+            "the largest of the others counts, not their mean": others.nanmean(1) - own[:, 0],
+            "the margin is of the logits, without a softmax": _of_shares(logits, labels),
+            "mask the label with -inf, not with 0: the other logits may be below 0": (
+                logits.scatter(1, labels[:, None], 0.0).amax(1) - own[:, 0]
+            ),
+        },
+        atol=1e-4,
+    )
     if not torch.allclose(found, exact, atol=1e-4):
         raise Wrong("your margins differ from a plain loop over the classes: mask with -inf, not 0")
-    shifted = torch.as_tensor(answer(logits + 7, labels))
+    shifted = tensor(answer(logits + 7, labels)).float()
     if not torch.allclose(found, shifted, atol=1e-4):
         raise Wrong("adding a constant to all logits must not change the margin")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from torch import Tensor
+
 import torch
+from torch import Tensor
 
 from nclib import detection
+from nclib.course.exercises import choice, close, exercise, expect, tensor, usual
 from nclib.detection import two_sample
-from nclib.course.exercises import choice, close, exercise, expect
 
 
 def _mmd(k: Tensor, n: int) -> float:
@@ -43,11 +44,31 @@ def _samples() -> tuple[Tensor, Tensor]:
 def _(answer: Any) -> None:
     x, y = _samples()
     k = two_sample.kernel(torch.cat([x, y]))
-    found = float(answer(k, 12))
-    wanted = detection.mmd(x, y)
+    found, wanted = tensor(answer(k, 12), "the squared MMD").double(), detection.mmd(x, y)
+    expect(found.ndim == 0, f"one number is expected, not shape {tuple(found.shape)}")
+    within, beyond, across = k[:12, :12].double(), k[12:, 12:].double(), k[:12, 12:].double()
+    alone = [(b.sum() - b.trace()) / (len(b) * (len(b) - 1)) for b in (within, beyond)]
+    usual(
+        found,
+        {
+            "that is the unbiased estimate, without the diagonals; here the plain means of the "
+            "blocks are asked for": sum(alone) - 2 * across.mean(),
+            "the block of one with the other counts twice": within.mean() + beyond.mean() - across.mean(),
+            "naturals with naturals and suspects with suspects: one of the blocks counts twice": (
+                2 * within.mean() - 2 * across.mean()
+            ),
+            "suspects with suspects count twice; where are the naturals?": (
+                2 * beyond.mean() - 2 * across.mean()
+            ),
+            "that is the MMD; its square is asked for": wanted**0.5,
+            "the sign is the other way round": -wanted,
+            "take the mean of each block, not the sum": within.sum() + beyond.sum() - 2 * across.sum(),
+        },
+        atol=1e-7,
+    )
     same = float(answer(two_sample.kernel(torch.cat([x, x])), 12))
-    expect(abs(same) < 1e-9, f"for two equal samples it should be 0, not {same:.3g}")
-    close(found, wanted, "the squared MMD")
+    expect(abs(same) < 1e-6, f"for two equal samples it should be 0, not {same:.3g}")
+    close(found, wanted, "the squared MMD", rtol=1e-4)
 
 
 @exercise(
@@ -62,7 +83,23 @@ def _(answer: Any) -> None:
 def _(answer: Any) -> None:
     shuffled = torch.arange(1, 100) / 100
     for truth, wanted in ((2.0, 0.01), (0.0, 1.0), (0.95, 0.06)):
-        found = float(answer(torch.tensor(truth), shuffled))
+        found = float(tensor(answer(torch.tensor(truth), shuffled), "the p-value"))
+        larger, ties = round(100 * wanted) - 1, int(truth == 0.95)
+        for word, wrong in {
+            "that is the other tail: count the statistics as large as the truth, or larger": (
+                1 + 99 - larger + ties
+            )
+            / 100,
+            "that is the other tail: a small p-value should say that the truth is large": (
+                (99 - larger) / 99
+            ),
+            "a tie counts: as large as the truth, or larger, >=": (1 + larger - ties) / 100,
+            "a p-value of 0 claims too much: the true split is one of the splits": larger / 99,
+            "the true split is one of the B + 1: divide by B + 1, not by B": (1 + larger) / 99,
+            "the true split counts in the numerator, too: 1 + count": larger / 100,
+        }.items():
+            other = abs(wrong - wanted) > 5e-5
+            expect(not (other and abs(found - wrong) < 2e-5), word)
         expect(found > 0, "a p-value of 0 claims too much: the true split is one of the splits")
         expect(found <= 1, f"{found:.3f} is above 1")
         close(found, wanted, f"the p-value of {truth} among 0.01, 0.02, ..., 0.99", atol=1e-4)
@@ -79,11 +116,25 @@ def _(answer: Any) -> None:
 )
 def _(answer: Any) -> None:
     x, y = _samples()
-    found = torch.as_tensor(answer(two_sample.kernel(torch.cat([x, y])), 12)).double()
+    k = two_sample.kernel(torch.cat([x, y]))
+    found = tensor(answer(k, 12), "the witness").double()
     expect(found.shape == (20,), f"one value per suspect: (20,) is expected, not {found.shape}")
+    near, far = k[12:, 12:].double(), k[12:, :12].double().mean(1)
+    diagonal = "the diagonal, each suspect with itself, says nothing: leave it out"
+    usual(
+        found,
+        {
+            diagonal: near.mean(1) - far,
+            f"{diagonal}, and divide by m - 1": (near.sum(1) - near.diagonal()) / 20 - far,
+            "the sign is the other way round: the odd ones should come first": far
+            - (near.sum(1) - near.diagonal()) / 19,
+            "the nearness to the naturals is missing": (near.sum(1) - near.diagonal()) / 19,
+            "the nearness to the other suspects is missing": -far,
+        },
+    )
     expect(bool((found < 0).any()), "suspects that look natural should be negative: keep the sign")
     expect(float(found[:5].min()) > float(found[5:].median()), "the odd ones should come first")
-    close(found, detection.witness(x, y), "the witness (the diagonal left out)")
+    close(found, detection.witness(x, y), "the witness (the diagonal left out)", rtol=1e-4, atol=1e-5)
 
 
 choice(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-from torch import Tensor
 import itertools
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, softplus
 
 from nclib import attacks
-from nclib.course.exercises import Wrong, choice, close, exercise, expect
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, tensor, usual
 
 
 def _worst_margin(
@@ -36,7 +35,7 @@ def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(4, 6, generator=draw), torch.randn(4, generator=draw)
     images, labels, eps = torch.randn(9, 6, generator=draw), torch.arange(9) % 4, 0.3
-    found = torch.as_tensor(answer(weight, bias, images, labels, eps))
+    found = tensor(answer(weight, bias, images, labels, eps), "the margin").float()
     expect(found.shape == (9,), f"the shape is {tuple(found.shape)}; (9,) is expected")
 
     # The independent fact: the minimum over every corner of the cube, by trying all 64.
@@ -44,9 +43,37 @@ def _(answer: Any) -> None:
     logits = (images[:, None] + corners) @ weight.T + bias
     by_corner = -attacks.margin(logits.flatten(0, 1), labels.repeat_interleave(64))
     exact = by_corner.reshape(9, 64).min(1).values
-    plain = -attacks.margin(images @ weight.T + bias, labels)
-    if torch.allclose(found, plain, atol=1e-4):
-        raise Wrong("that is the margin without the attacker: subtract eps times the L1 norm")
+    clean = images @ weight.T + bias
+    plain, size = -attacks.margin(clean, labels), weight.abs().sum(1)
+    lead = clean.gather(1, labels[:, None]) - clean
+
+    def least(loss: Tensor) -> Tensor:
+        return (lead - loss).scatter(1, labels[:, None], float("inf")).amin(1)
+
+    gap, pair = weight[labels][:, None] - weight, size[labels][:, None]
+    usual(
+        found,
+        {
+            "that is the margin without the attacker: subtract eps times the L1 norm": plain,
+            "that is the norm of one row, w_y; the attacker uses w_y - w_j": least(eps * pair),
+            "that is the norm of one row, w_j; the attacker uses w_y - w_j": least(eps * size),
+            "the norm is of the difference w_y - w_j, not a sum of two norms": least(
+                eps * (pair + size)
+            ),
+            "that is the L2 norm; against a change of each pixel by eps it is the L1 norm": least(
+                eps * gap.norm(dim=2)
+            ),
+            "that is the largest entry; against a change of each pixel by eps it is the L1 norm": (
+                least(eps * gap.abs().amax(2))
+            ),
+            "eps is missing: subtract eps times the L1 norm": least(gap.abs().sum(2)),
+            "the attacker does better, not worse: subtract": least(-eps * gap.abs().sum(2)),
+            "the L1 norm is the sum of the absolute values: take abs before the sum": least(
+                eps * gap.sum(2).abs()
+            ),
+        },
+        atol=1e-4,
+    )
     if (found - exact).min() > -1e-4 and (found - exact).max() > 1e-3:
         raise Wrong("the attacker does better: is it the L1 norm, and of w_y - w_j, not of w_y?")
     if torch.allclose(found, -exact, atol=1e-4):
@@ -79,6 +106,13 @@ class _Two(nn.Module):
         return self.fc(images.flatten(1))
 
 
+def _passes(net: _Two, answer: Any, images: Tensor, labels: Tensor, eps: float, steps: int) -> int:
+    """How often the network is asked where so many steps are wanted."""
+    net.passes = 0
+    answer(net, images, labels, eps, steps=steps)
+    return net.passes
+
+
 @exercise(
     "09.adversarial_loss",
     reference=_adversarial_loss,
@@ -105,9 +139,10 @@ def _(answer: Any) -> None:
     if abs(float(found - (exact + clean) / 2)) < 1e-3:
         raise Wrong("train on the attacked images alone here, not on half and half")
     close(found, exact, "the loss, beside the closed form for two linear classes,", atol=1e-3)
-    net.passes = 0
-    answer(net, images, labels, eps, steps=5)
-    expect(net.passes >= 6, "the attack takes fewer steps than asked for: pass steps on")
+    few, many = (_passes(net, answer, images, labels, eps, steps) for steps in (5, 9))
+    expect(few >= 6, "the attack takes fewer steps than asked for: pass steps on")
+    expect(many > few, f"5 steps or 9, the network is asked {few} times: pass steps on")
+    expect(few <= 4 * 5 + 4, f"for 5 steps the network is asked {few} times: pass steps on")
 
 
 choice(
@@ -165,7 +200,7 @@ def _(answer: Any) -> None:
     forward, reverse = (
         kl_div(b, a, reduction="batchmean", log_target=True) for a, b in ((p, q), (q, p))
     )
-    found = torch.as_tensor(answer(clean, hostile, labels, beta))
+    found = tensor(answer(clean, hostile, labels, beta), "the loss")
     expect(found.ndim == 0, f"a scalar is expected, not shape {tuple(found.shape)}")
     value = float(found)
     for other, word in (

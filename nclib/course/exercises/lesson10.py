@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from torch import Tensor
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nclib import attacks
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, number, tensor, usual
 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -28,18 +28,41 @@ def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(12, 5, generator=draw)
     targets = torch.randn(12, 5, generator=draw).softmax(1)
-    exact, got = cross_entropy(logits / 3, targets), torch.as_tensor(answer(logits, targets, 3.0))
-    expect(got.ndim == 0, f"one number is expected, not shape {tuple(got.shape)}")
-    found = float(got)
-    for value, word in (
-        (cross_entropy(logits, targets), "the temperature has no effect: divide the logits by it"),
-        (cross_entropy(3 * logits, targets), "divide the logits by the temperature"),
-        (exact * 12, "your value is N times too large: take the mean over the images"),
-        (exact / 5, "your value is K times too small: sum over the classes"),
-        (-exact, "the sign is the other way round: a loss is positive here"),
-        (9 * exact, "no factor T squared here; this is the plain cross-entropy"),
-    ):
-        expect(abs(found - float(value)) > 1e-4 * abs(float(value)), word)
+    exact, found = cross_entropy(logits / 3, targets), tensor(answer(logits, targets, 3.0), "the loss")
+    expect(found.ndim == 0, f"one number is expected, not shape {tuple(found.shape)}")
+    entropy = -(targets * targets.log()).sum(1).mean()
+    softer = (targets.log() / 3).softmax(1)
+    usual(
+        found,
+        {
+            "the temperature has no effect: divide the logits by it": cross_entropy(logits, targets),
+            "divide the logits by the temperature": cross_entropy(3 * logits, targets),
+            "your value is N times too large: take the mean over the images": exact * 12,
+            "your value is K times too small: sum over the classes": exact / 5,
+            "the sign is the other way round: a loss is positive here": -exact,
+            "no factor T squared here; this is the plain cross-entropy": 9 * exact,
+            "that is the KL divergence, less by the entropy of the targets": exact - entropy,
+            "the targets are soft: use all their probabilities, not the largest one's class": (
+                cross_entropy(logits / 3, targets.argmax(1))
+            ),
+            "the targets are probabilities at T already: no softmax of them": cross_entropy(
+                logits / 3, targets.softmax(1)
+            ),
+            "the targets have their temperature already: only the logits are divided": cross_entropy(
+                logits / 3, softer
+            ),
+            "that is a mean of log p over the classes: weigh it with the targets": (
+                -(logits / 3).log_softmax(1).mean()
+            ),
+            "the logarithm of p is missing": -(targets * (logits / 3).softmax(1)).sum(1).mean(),
+            "log_softmax over the classes, dimension 1, not over the images": (
+                -(targets * (logits / 3).log_softmax(0)).sum(1).mean()
+            ),
+            "p and the targets have changed places: -(targets * log p)": (
+                -((logits / 3).softmax(1) * targets.log()).sum(1).mean()
+            ),
+        },
+    )
     close(found, exact, "the loss", atol=1e-4)
     flat = answer(torch.zeros(2, 5), torch.full((2, 5), 0.2), 7.0)
     close(flat, torch.tensor(5.0).log(), "the loss of equal logits, which is log K,", atol=1e-4)
@@ -79,7 +102,7 @@ def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 4, generator=draw)
     labels = torch.arange(6) % 4
-    found = torch.as_tensor(answer(logits, labels))
+    found = tensor(answer(logits, labels), "the gradient").float()
     expect(found.shape == (6, 4), f"the shape is {tuple(found.shape)}; (6, 4) is expected")
     exact = _logit_gradient(logits, labels)
     expect(not torch.allclose(found, -exact, atol=1e-5), "the sign is the other way round")
@@ -146,7 +169,7 @@ def _(answer: Any) -> None:
         before = attacks.margin(net(images), labels)
         kept = images.clone()
     net.passes = 0
-    found = torch.as_tensor(answer(net, images, labels, eps)).detach()
+    found = tensor(answer(net, images, labels, eps), "the images").float()
     passes = net.passes
     expect(torch.equal(images, kept), "your function changes its input; work on a copy")
     shapes = f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected"

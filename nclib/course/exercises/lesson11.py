@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from torch import Tensor
-import torch
 
+import torch
+from torch import Tensor
+
+from nclib.course.exercises import choice, close, exercise, expect, number, tensor, usual
 from nclib.defenses.squeezing import bit_depth
-from nclib.course.exercises import choice, close, exercise, expect, number
 
 
 @exercise(
@@ -24,7 +25,7 @@ def _(answer: Any) -> None:
     images = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     before = images.clone()
     for bits in (1, 2, 5):
-        found = answer(images, bits)
+        found = tensor(answer(images, bits), "the squeezed image").float()
         close(found.amax(), 1.0, "the brightest level")
         levels = len(found.unique())
         expect(levels <= 2**bits, f"{bits} bits should leave {2**bits} levels, not {levels}")
@@ -34,7 +35,8 @@ def _(answer: Any) -> None:
             furthest <= limit + 1e-6,
             f"a pixel moved by {furthest:.3f}; the nearest level is closer",
         )
-        close(answer(found, bits), found, "a second squeeze (it should change nothing)")
+        again = answer(found.clone(), bits)
+        close(again, found, "a second squeeze (it should change nothing)")
         close(found, bit_depth(images, bits), "the squeezed image")
     expect(torch.equal(images, before), "the images given should stay as they were")
 
@@ -49,6 +51,14 @@ number(
         "The levels are 0, 1/3, 2/3 and 1. A pixel goes to the nearest one.",
         "An empty pixel leaves 0 when it is nearer to 1/3: halfway.",
     ),
+    why={
+        1 / 3: "that is the next level itself; the pixel goes there from halfway on",
+        1 / 4: "two bits leave four levels from 0 to 1, three steps: 0, 1/3, 2/3 and 1",
+        1 / 8: "two bits leave four levels from 0 to 1, three steps: 0, 1/3, 2/3 and 1",
+        1 / 2: "that is the wall of one bit, where the levels are 0 and 1",
+        1 / 14: "that is the wall of three bits; how many levels leave two?",
+        1 / 6 * 255: "in units of [0, 1], please, not of 0 to 255",
+    },
 )
 
 
@@ -71,13 +81,36 @@ def _(answer: Any) -> None:
     before = 3 * torch.randn(20, 5, generator=generator)
     squeezed = [before + s * torch.randn(20, 5, generator=generator) for s in (0.5, 2.0, 1.0)]
     close(answer(before, [before]), torch.zeros(20), "the score where squeezing changes nothing")
-    found = answer(before, squeezed)
+    found = tensor(answer(before, squeezed), "the score")
     expect(tuple(found.shape) == (20,), f"one score per image is needed, not {tuple(found.shape)}")
+    gaps = torch.stack([s.softmax(1) - before.softmax(1) for s in squeezed])
+    distances = gaps.abs().sum(2)
+    raw = torch.stack([s - before for s in squeezed]).abs().sum(2)
+    usual(
+        found,
+        {
+            "take the largest over the squeezers, not their mean": distances.mean(0),
+            "take the largest over the squeezers, not their sum": distances.sum(0),
+            "take the largest over the squeezers, not the smallest": distances.amin(0),
+            "take the largest over the squeezers, not the median": distances.median(0).values,
+            "that is the first squeezer's distance; ask all of them": distances[0],
+            "that is the last squeezer's distance; ask all of them": distances[-1],
+            "that is the distance of the logits: softmax first": raw.amax(0),
+            "that is the Euclidean distance; L1 is the sum of the absolute differences": (
+                gaps.norm(dim=2).amax(0)
+            ),
+            "sum over the classes; that is their mean": gaps.abs().mean(2).amax(0),
+            "sum over the classes; that is their largest difference": gaps.abs().amax(2).amax(0),
+            "L1 takes absolute values before the sum": gaps.sum(2).abs().amax(0),
+        },
+        atol=1e-6,
+    )
     sure = torch.tensor([[50.0, 0.0]])
     close(answer(sure, [sure.flip(1)]), [2.0], "the score of a certain answer that turns around")
     shifted = answer(before + 7, [s - 4 for s in squeezed])
-    close(shifted, found, "the score after adding a constant to all logits (it changes nothing)")
-    close(found, _joint_score(before, squeezed), "the joint score")
+    told = "the score after adding a constant to all logits (it changes nothing)"
+    close(shifted, found, told, atol=1e-5)
+    close(found, _joint_score(before, squeezed), "the joint score", atol=1e-5)
 
 
 def _straight_through(squeeze: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -101,11 +134,24 @@ def _(answer: Any) -> None:
     def squeeze(x: Tensor) -> Tensor:
         return bit_depth(x, 2)
 
-    found = answer(squeeze, images)
-    close(found, squeeze(images), "the value (that of the squeezed images)")
+    found = torch.as_tensor(answer(squeeze, images))
+    value = found.detach()
+    usual(
+        value,
+        {
+            "the value is that of the images: they should come squeezed": images,
+            "the value is images + squeeze(images): take the images away again, detached": images
+            + squeeze(images),
+        },
+    )
+    close(value, squeeze(images), "the value (that of the squeezed images)")
     expect(found.requires_grad, "the result has no gradient at all: something is detached too many")
-    (gradient,) = torch.autograd.grad((found * weights).sum(), images)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), images, allow_unused=True)
+    apart = "the gradient does not reach the images: requires_grad_() begins a new way, detach ends one"
+    expect(gradient is not None, apart)
     expect(bool(gradient.any()), "the gradient is zero: it still goes through the rounding")
+    turned = torch.allclose(gradient, -weights.to(gradient), atol=1e-5)
+    expect(not turned, "the gradient is turned: detach the difference, not the images before it")
     close(gradient, weights, "the gradient (as if there were no squeezer)")
 
 

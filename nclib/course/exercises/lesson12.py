@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
-from torch import Tensor
+
 import numpy as np
 import torch
-from scipy.stats import binom
+from scipy.stats import beta, binom, norm
+from torch import Tensor
 
+from nclib.course.exercises import Wrong, choice, close, exercise, expect, number, tensor
 from nclib.defenses import partition, smoothing
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
 @exercise(
@@ -23,11 +25,27 @@ from nclib.course.exercises import Wrong, choice, close, exercise, expect, numbe
 )
 def _(answer: Any) -> None:
     for hits, n, alpha in ((7, 10, 0.05), (990, 1000, 0.001), (1000, 1000, 0.001)):
-        found = float(answer(hits, n, alpha))
+        found = float(tensor(answer(hits, n, alpha), "the bound"))
         expect(found < hits / n, f"the bound {found:.4f} should lie below the share {hits / n}")
+        share = hits / n
+        spread = float(norm.ppf(1 - alpha)) * (share * (1 - share) / n) ** 0.5
+        for word, wrong in {
+            "that is a two-sided bound, with alpha / 2; one side is enough, alpha": float(
+                smoothing.lower_bound(hits, n, alpha / 2)
+            ),
+            "that is the normal approximation, which fails where nearly all are hits; alpha should "
+            "hold exactly": share - spread,
+            "that is Hoeffding's bound: it holds, but it is loose; the exact one is asked for": (
+                share - (math.log(1 / alpha) / (2 * n)) ** 0.5
+            ),
+            "the parameters are hits and n - hits + 1; one more or less moves alpha": float(
+                beta.ppf(alpha, hits + 1, n - hits + 1)
+            ),
+        }.items():
+            expect(abs(found - wrong) > 1e-7, word)
         luck = binom.sf(hits - 1, n, found)  # the independent fact that defines the bound
         expect(
-            abs(luck - alpha) < 1e-6,
+            abs(luck - alpha) < max(1e-6, 1e-3 * alpha),
             f"a true share of {found:.5f} would give {hits} hits of {n} or more with probability "
             f"{luck:.3g}; that should be alpha = {alpha}",
         )
@@ -45,13 +63,31 @@ def _(answer: Any) -> None:
     reference=lambda share, sigma: float(smoothing.radius(share, sigma)),
 )
 def _(answer: Any) -> None:
+    found, exact = float(tensor(answer(0.9, 0.4), "the radius")), 0.4 * float(norm.ppf(0.9))
+    below = answer(0.2, 0.25)
+    none = f"below one half there is no certificate: the radius is 0, not {below}"
+    fine = below is not None and math.isfinite(float(tensor(below)))
+    expect(fine and abs(float(below)) < 1e-6, none)
     close(answer(0.5, 0.25), 0.0, "the radius at a share of one half")
-    close(answer(0.2, 0.25), 0.0, "the radius below one half (there is none)")
-    close(answer(0.9, 0.5), 2 * answer(0.9, 0.25), "the radius at twice the sigma")
+    for word, wrong in {
+        "the paper's form is sigma / 2 times the *difference* of two quantiles, that of the share "
+        "and that of the runner-up; with 1 - share for the runner-up it comes to sigma times one": (
+            exact / 2
+        ),
+        "with 1 - share for the runner-up the difference is twice the quantile: halve it": 2 * exact,
+        "the radius is measured in sigmas: multiply by sigma": exact / 0.4,
+        "sigma itself counts, not its square": exact * 0.4,
+        "the quantile is that of the standard normal, norm.ppf, not norm.cdf": (
+            0.4 * float(norm.cdf(0.9))
+        ),
+    }.items():
+        expect(abs(found - wrong) > 1e-5, word)
+    close(found, 2 * tensor(answer(0.9, 0.2)), "the radius at twice the sigma")
     # A half-space: its share is Phi(distance / sigma), and its radius is the distance.
     for distance, sigma in ((0.3, 0.25), (1.0, 0.5)):
         share = 0.5 * (1 + torch.erf(torch.tensor(distance / sigma / 2**0.5, dtype=torch.float64)))
-        close(answer(float(share), sigma), distance, "the radius of a plane at a known distance")
+        far = answer(float(share), sigma)
+        close(far, distance, "the radius of a plane at a known distance", atol=1e-5)
 
 
 number(
@@ -65,6 +101,13 @@ number(
         "Phi^-1 of that: norm.ppf(0.001 ** (1 / 1000)).",
     ),
     unit="sigma",
+    why={
+        3.09: "Phi^-1(1 - alpha) forgets the number of draws: the share itself is bounded first",
+        3.199: "that is the figure for 10,000 draws; here there are 1000",
+        3.811: "that is the paper's figure, for 100,000 draws; here there are 1000",
+        1.2316: "half of it: the paper's sigma / 2 stands before a difference of two quantiles",
+        0.616: "in sigmas, please, not in units of the pixels",
+    },
 )
 
 choice(
@@ -108,7 +151,10 @@ def _(answer: Any) -> None:
     ]
     for row in rows:
         row = torch.as_tensor(np.asarray(row))
-        label, tolerated = answer(row.clone())
+        told = answer(row.clone())
+        pair = isinstance(told, (tuple, list)) or getattr(told, "shape", None) == (2,)
+        expect(pair and len(told) == 2, "return two numbers: the label and the poisons tolerated")
+        label, tolerated = told
         expect(
             int(label) == int(row.argmax()), f"the votes {row.tolist()} elect {int(row.argmax())}"
         )

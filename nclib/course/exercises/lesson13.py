@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
-from torch import Tensor
-import math
 
 import torch
+from torch import Tensor
 
+from nclib.course.exercises import choice, close, exercise, expect, number, tensor, usual
 from nclib.defenses import purification as pure
 from nclib.defenses.purification.diffusion import noised
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, number
 
 
 def _step(
@@ -39,7 +39,7 @@ def _(answer: Any) -> None:
     def energy(x: Tensor) -> Tensor:
         return x.pow(3).flatten(1).sum(1)
 
-    found = answer(x, energy, 0.2, 0.5, noise).detach()
+    found = tensor(answer(x, energy, 0.2, 0.5, noise), "the step").to(x.dtype)
     expect(torch.equal(x, before), "the images you were given have changed")
     drift, kick = 0.2**2 / 2 * 3 * x.square() / 0.5, 0.2 * noise  # the slope of x^3 is 3 x^2
     mistakes = {
@@ -48,22 +48,28 @@ def _(answer: Any) -> None:
         "the temperature is missing": x - 0.5 * drift + kick,
         "the noise is multiplied by eps, not by eps^2": x - drift + 0.2 * kick,
         "the gradient is multiplied by eps^2 / 2, not by eps^2": x - 2 * drift + kick,
+        "the gradient is multiplied by eps^2 / 2, not by eps / 2": x - drift / 0.2 + kick,
+        "the gradient is that of a mean: sum the energies of the batch": x - drift / 5 + kick,
+        "the noise is not divided by the temperature": x - drift + kick / 0.5,
     }
-    for message, wrong in mistakes.items():
-        if found.shape == wrong.shape and torch.allclose(found, wrong, atol=1e-5):
-            raise Wrong(message)
+    usual(found, mistakes)
     close(found, x - drift + kick, "the step", atol=1e-5)
     # in the bowl x^2 / 2, at temperature 1, the walk settles near variance 1
-    walk = torch.full((4000, 1, 1, 1), 3.0)
+    walk = torch.full((100, 1, 6, 6), 3.0)
     for _ in range(80):
         kick = torch.randn(walk.shape, generator=generator)
-        walk = answer(walk, lambda x: x.square().flatten(1).sum(1) / 2, 0.5, 1.0, kick).detach()
+        moved = answer(walk, lambda x: x.square().flatten(1).sum(1) / 2, 0.5, 1.0, kick)
+        walk = tensor(moved).float()
     expect(abs(float(walk.var()) - 1) < 0.2, "in the bowl x^2 / 2 the variance should come to 1")
 
 
 def _noised(x: Tensor, beta: Tensor, t: int, noise: Tensor) -> Tensor:
     kept = (1 - beta[:t]).prod()
     return kept.sqrt() * x + (1 - kept).sqrt() * noise
+
+
+def _mixed(x: Tensor, noise: Tensor, kept: float) -> Tensor:
+    return kept**0.5 * x + (1 - kept) ** 0.5 * noise
 
 
 @exercise(
@@ -79,15 +85,29 @@ def _(answer: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     x, noise = (torch.randn(4, 1, 2, 2, generator=generator) for _ in range(2))
     close(answer(x, beta, 0, noise), x, "at t = 0 the image is untouched: the result", atol=1e-6)
-    found = torch.as_tensor(answer(x, beta, 75, noise))
+    found = tensor(answer(x, beta, 75, noise), "the image").float()
     exact = noised(x, pure.Diffusion(torch.nn.Identity()), 75, noise)
     kept = math.prod(1 - float(b) for b in beta[:75])
-    if torch.allclose(found, kept * x + (1 - kept) * noise, atol=1e-4):
-        raise Wrong("image and noise are scaled by square roots: their variances add up to 1")
-    if torch.allclose(found, (1 - beta[74]).sqrt() * x + beta[74].sqrt() * noise, atol=1e-4):
-        raise Wrong("that is one step; multiply 1 - beta over all levels up to t")
-    if torch.allclose(found, exact - (1 - kept) ** 0.5 * noise, atol=1e-4):
-        raise Wrong("the noise is missing")
+    less, more = kept / (1 - float(beta[74])), kept * (1 - float(beta[75]))
+    summed = 1 - float(beta[:75].sum())
+    usual(
+        found,
+        {
+            "image and noise are scaled by square roots: their variances add up to 1": (
+                kept * x + (1 - kept) * noise
+            ),
+            "that is one step; multiply 1 - beta over all levels up to t": (
+                (1 - beta[74]).sqrt() * x + beta[74].sqrt() * noise
+            ),
+            "the noise is missing": exact - (1 - kept) ** 0.5 * noise,
+            "image and noise have changed places": (1 - kept) ** 0.5 * x + kept**0.5 * noise,
+            "one level too few: beta[:t] are the first t": _mixed(x, noise, less),
+            "one level too many: beta[:t] are the first t": _mixed(x, noise, more),
+            "multiply the 1 - beta; 1 minus their sum is only near it": _mixed(x, noise, summed),
+            "the noise is scaled by sqrt(1 - alpha_bar)": kept**0.5 * x + noise,
+        },
+        atol=2e-5,
+    )
     close(found, exact, "the image at t = 75", atol=1e-4)
 
 
@@ -100,6 +120,13 @@ number(
         "With a flat energy a step only adds eps times a fresh standard normal number.",
         "Variances add: 150 eps^2. The standard deviation is its root.",
     ),
+    why={
+        1.875: "the deviations do not add up, the variances do: 150 eps^2",
+        0.0234: "that is the variance; the deviation is its root",
+        0.0125: "that is the noise of one step; there are 150",
+        0.0766: "the noise of a step is eps, without a half",
+        0.25: "that is the deviation of the diffusion at t = 75",
+    },
 )
 
 choice(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from torch import Tensor
-import torch
 
-from nclib.course.exercises import choice, close, exercise, expect
+import torch
+from torch import Tensor
+
+from nclib.course.exercises import choice, close, exercise, expect, mask, tensor
 from nclib.course.exercises.detectors import detector
 
 
@@ -31,11 +32,11 @@ def _prototypes(support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
     return labels.unique()[torch.cdist(query, means).argmin(1)]
 
 
-def _mask(count: int, *where: slice | Tensor) -> Tensor:
-    mask = torch.zeros(count, dtype=torch.bool)
+def _some(count: int, *where: slice | Tensor) -> Tensor:
+    chosen = torch.zeros(count, dtype=torch.bool)
     for part in where:
-        mask[part] = True
-    return mask
+        chosen[part] = True
+    return chosen
 
 
 @exercise(
@@ -48,16 +49,16 @@ def _mask(count: int, *where: slice | Tensor) -> Tensor:
     ),
 )
 def _(answer: Any) -> None:
-    bad = _mask(100, slice(0, 20))
+    bad = _some(100, slice(0, 20))
     close(answer(bad, bad), 1.0, "the points of a perfect answer")
-    close(answer(_mask(100), bad), 0.0, "the points for no suspects where there is poison")
+    close(answer(_some(100), bad), 0.0, "the points for no suspects where there is poison")
     close(
-        answer(_mask(100, slice(10, 40)), bad), 0.4, "F1 of 10 hits among 30 suspects, 20 poisons"
+        answer(_some(100, slice(10, 40)), bad), 0.4, "F1 of 10 hits among 30 suspects, 20 poisons"
     )
-    clean = _mask(100)
+    clean = _some(100)
     close(answer(clean, clean), 1.0, "the points for accusing nobody in a clean set")
-    close(answer(_mask(100, slice(0, 2)), clean), 1.0, "2% suspects in a clean set: still a point")
-    close(answer(_mask(100, slice(0, 3)), clean), 0.0, "3% suspects in a clean set: no point")
+    close(answer(_some(100, slice(0, 2)), clean), 1.0, "2% suspects in a clean set: still a point")
+    close(answer(_some(100, slice(0, 3)), clean), 0.0, "3% suspects in a clean set: no point")
 
 
 @exercise(
@@ -71,24 +72,24 @@ def _(answer: Any) -> None:
 )
 def _(answer: Any) -> None:
     labels = torch.arange(1000) % 10
-    aimed = _mask(1000, (labels == 3).nonzero().flatten()[:40], torch.arange(100, 112))
-    spread, few = _mask(1000, torch.arange(300)), _mask(1000, torch.arange(15))
-    some = _mask(1000, torch.arange(60))
-    handful = _mask(1000, (labels == 3).nonzero().flatten()[:8])
+    aimed = _some(1000, (labels == 3).nonzero().flatten()[:40], torch.arange(100, 112))
+    spread, few = _some(1000, torch.arange(300)), _some(1000, torch.arange(15))
+    some = _some(1000, torch.arange(60))
+    handful = _some(1000, (labels == 3).nonzero().flatten()[:8])
     cases = {
         "40 of 50 suspects in class 3": (aimed, True, 3, aimed & (labels == 3)),
         "three tenths of the set, spread over the classes": (spread, True, None, spread),
-        "6% of the set, spread over the classes": (some, False, None, _mask(1000)),
-        "15 of 1000, spread over the classes": (few, False, None, _mask(1000)),
-        "8 of 1000, all in class 3": (handful, False, None, _mask(1000)),
+        "6% of the set, spread over the classes": (some, False, None, _some(1000)),
+        "15 of 1000, spread over the classes": (few, False, None, _some(1000)),
+        "8 of 1000, all in class 3": (handful, False, None, _some(1000)),
     }
     for told, (bad, poisoned, target, suspects) in cases.items():
         found = answer(bad.clone(), labels)
-        expect(isinstance(found, tuple) and len(found) == 3, "return poisoned, target, suspects")
+        three = isinstance(found, (tuple, list)) and len(found) == 3
+        expect(three, "return poisoned, target, suspects")
         expect(bool(found[0]) == poisoned, f"{told}: poisoned should be {poisoned}")
         expect(found[1] == target, f"{told}: the target should be {target}, not {found[1]}")
-        named = torch.as_tensor(found[2])
-        expect(named.shape == bad.shape and named.dtype == torch.bool, "suspects: a bool mask [N]")
+        named = mask(found[2], 1000)
         if not poisoned:
             expect(not named.any(), f"{told}: a clean set has no suspects")
         expect(torch.equal(named, suspects), f"{told}: {int(suspects.sum())} suspects are expected")
@@ -119,7 +120,7 @@ def _(answer: Any) -> None:
     labels = torch.tensor([7, 2, 7, 2, 5, 5, 5])
     support = torch.randn(7, 6, generator=draw)
     query = torch.randn(40, 6, generator=draw)
-    found = torch.as_tensor(answer(support, labels, query))
+    found = tensor(answer(support, labels, query), "the labels").long()
     expect(found.shape == (40,), f"one label per query: [40], not {list(found.shape)}")
     expect(set(found.tolist()) <= {2, 5, 7}, "return labels of the support, not positions")
     wanted = _prototypes(support, labels, query)

@@ -1,0 +1,741 @@
+"""Other forms of a right answer: whoever writes one of these has solved the exercise.
+
+``forms(name)`` yields ``(what, answer)``: the reference in every generic form that fits the
+exercise, and what stands in ``BY_HAND``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fractions
+import functools
+import math
+import time
+import timeit
+from collections.abc import Callable, Iterator
+from time import perf_counter, perf_counter_ns
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+import scipy.stats
+import torch
+from sklearn.metrics import f1_score
+from sklearn.neighbors import NearestCentroid
+from torch import Tensor
+from torch.accelerator import current_accelerator
+from torch.backends.mps import is_available as mps_is_available
+from torch.cuda import is_available as cuda_is_available
+from torch.nn.functional import cross_entropy, kl_div, one_hot
+
+from nclib import attacks
+from nclib.course.exercises import find
+
+# what the exercise asks for has a gradient: no numpy, no lists
+WITH_GRADIENT = {"09.adversarial_loss", "11.straight_through"}
+# a model or a function of float32 takes part
+FLOAT32 = {"03.collision_step", "06.fgsm", "09.adversarial_loss", "10.margin_pgd", "00.to_float64"}
+# the form itself is asked for: a device, a tensor in float64
+TENSOR = {"00.pick_device", "00.to_float64"}
+
+
+def _each(change: Callable, value: object) -> object:
+    """``change`` of a value, or of each part of a tuple."""
+    return tuple(_each(change, v) for v in value) if isinstance(value, tuple) else change(value)
+
+
+def _after(answer: Callable, change: Callable) -> Callable:
+    return lambda *args, **options: _each(change, answer(*args, **options))
+
+
+def to_numpy(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    return np.float64(value) if isinstance(value, float) else value
+
+
+def to_list(value: object) -> object:
+    return value.tolist() if isinstance(value, Tensor) else value
+
+
+def to_tensor(value: object) -> object:
+    return torch.tensor(value) if isinstance(value, bool | int | float) else value
+
+
+def to_float32(value: object) -> object:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    return np.float32(value) if isinstance(value, float) else value
+
+
+def to_small(value: object) -> object:
+    """Whole numbers of 32 bits."""
+    whole = isinstance(value, Tensor) and value.dtype == torch.int64
+    return value.int() if whole else np.int32(value) if type(value) is int else value
+
+
+def to_learnt(value: object) -> object:
+    """Somebody forgot to detach."""
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.clone().requires_grad_() if floating else value
+
+
+def to_strided(value: object) -> object:
+    """The same numbers in another order in memory."""
+    many = isinstance(value, Tensor) and value.ndim > 1
+    return value.transpose(0, 1).contiguous().transpose(0, 1) if many else value
+
+
+def to_rows(value: object) -> object:
+    """A list of tensors."""
+    return list(value.unbind()) if isinstance(value, Tensor) and value.ndim else value
+
+
+def _wide(value: object) -> object:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.double() if floating and type(value) is Tensor else value
+
+
+def in_float64(answer: Callable) -> Callable:
+    def wide(*args, **options):
+        return answer(*(_parts(_wide, a) for a in args), **options)
+
+    return wide
+
+
+def _parts(change: Callable, value: object) -> object:
+    if isinstance(value, dict):
+        return {k: change(v) for k, v in value.items()}
+    return [change(v) for v in value] if isinstance(value, list | tuple) else change(value)
+
+
+class Called:
+    """An object that is called, and one with a method that is."""
+
+    def __init__(self, answer: Callable) -> None:
+        self.answer = answer
+
+    def __call__(self, *args, **options):
+        return self.answer(*args, **options)
+
+    def method(self, *args, **options):
+        return self.answer(*args, **options)
+
+
+def forms(name: str) -> Iterator[tuple[str, object]]:
+    """Every other form of the right answer to exercise ``name``."""
+    reference = find(name).reference
+    if isinstance(reference, str):
+        yield from {
+            "capitals": reference.upper(),
+            "small letters": reference.lower(),
+            "spaces": f"  {reference} \n",
+            "title": reference.title(),
+            "numpy's text": np.str_(reference),
+        }.items()
+    elif isinstance(reference, bool | int | float):
+        yield from {
+            "a float": float(reference),
+            "numpy's float": np.float64(reference),
+            "numpy's float32": np.float32(reference),
+            "a tensor": torch.tensor(reference),
+            "an array": np.array(float(reference)),
+            "a fraction": fractions.Fraction(reference),
+        }.items()
+    elif isinstance(reference, tuple):
+        yield from {
+            "a list": list(reference),
+            "an array": np.array(reference),
+            "a tensor": torch.tensor(reference),
+            "tensors": tuple(map(torch.tensor, reference)),
+            "numpy's numbers": tuple(map(np.float32, reference)),
+        }.items()
+    else:
+        yield from _of_a_function(name, reference)
+    yield from BY_HAND.get(name, {}).items()
+
+
+def _of_a_function(name: str, reference: Callable) -> Iterator[tuple[str, Callable]]:
+    called = Called(reference)
+    yield "a lambda", lambda *args, **options: reference(*args, **options)
+    yield "a partial function", functools.partial(reference)
+    yield "an object", called
+    yield "a method", called.method
+    yield "with a device", lambda *args, device=None, **options: reference(*args, **options)
+    if name in TENSOR:
+        return
+    if name not in FLOAT32:
+        yield "computed in float64", in_float64(reference)
+    if name in WITH_GRADIENT:
+        return
+    for change in (to_numpy, to_list, to_rows, to_tensor, to_float32, to_small, to_learnt):
+        yield change.__name__.replace("_", " "), _after(reference, change)
+    yield "to strided", _after(reference, to_strided)
+    yield "without gradients", torch.no_grad()(lambda *a, **o: reference(*a, **o))
+
+
+# By hand: numpy, loops, in place on a copy, names imported before, other ways to ask
+
+
+def _tries_each():
+    for name in ("cuda", "mps"):
+        try:
+            torch.zeros(1, device=name)
+        except (RuntimeError, AssertionError):
+            continue
+        return torch.device(name)
+    return torch.device("cpu")
+
+
+def _timed(clock, unit=1.0):
+    def answer(work, synchronize):
+        synchronize()
+        start = clock()
+        work()
+        synchronize()
+        return (clock() - start) * unit if unit != 1 else clock() - start
+
+    return answer
+
+
+def _by_timeit(work, synchronize):
+    synchronize()
+    return timeit.timeit(lambda: (work(), synchronize()), number=1)
+
+
+def _stratified_numpy(labels, per_class, seed):
+    draw = np.random.default_rng(seed)
+    values = labels.numpy()
+    chosen = [draw.permutation(np.flatnonzero(values == c))[:per_class] for c in np.unique(values)]
+    return np.concatenate(chosen).astype(np.int32)
+
+
+def _stratified_loop(labels, per_class, seed):
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    taken, found = {}, []
+    for i in order:
+        c = int(labels[i])
+        if taken.get(c, 0) < per_class:
+            taken[c] = taken.get(c, 0) + 1
+            found.append(i)
+    return found
+
+
+def _nc1_numpy(features, labels):
+    h, y = features.numpy().astype(np.float64), labels.numpy()
+    means = np.stack([h[y == c].mean(0) for c in np.unique(y)])
+    rest, between = h - means[y], means - means.mean(0)
+    sigma_w, sigma_b = rest.T @ rest / len(h), between.T @ between / len(means)
+    return np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=1e-10)) / len(means)
+
+
+def _flip_numpy(labels, rate, num_classes, generator):
+    draw = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+    found = labels.numpy().copy()
+    chosen = draw.choice(len(found), round(rate * len(found)), replace=False)
+    found[chosen] = (found[chosen] + draw.integers(1, num_classes, len(chosen))) % num_classes
+    return found
+
+
+def _flip_loop(labels, rate, num_classes, generator):
+    found = labels.tolist()
+    for i in torch.randperm(len(found), generator=generator)[: round(rate * len(found))].tolist():
+        others = [c for c in range(num_classes) if c != found[i]]
+        found[i] = others[int(torch.randint(len(others), (), generator=generator))]
+    return found
+
+
+def _stamp_numpy(images):
+    found = images.numpy().copy()
+    found[..., -4:-1, -4:-1] = 1
+    return found
+
+
+def _stamp_where(images):
+    *_, high, wide = images.shape
+    rows, columns = torch.arange(high)[:, None], torch.arange(wide)
+    inside = (rows >= high - 4) & (rows < high - 1) & (columns >= wide - 4) & (columns < wide - 1)
+    return torch.where(inside, torch.ones(()), images)
+
+
+def _collision_backward(images, base, goal, represent, lr, beta):
+    x = images.clone().requires_grad_()
+    (represent(x) - goal).pow(2).sum().backward()
+    with torch.no_grad():
+        x = images.clone().sub_(lr * x.grad)
+        return x.add_(lr * beta * base).div_(1 + lr * beta).clamp_(0, 1)
+
+
+def _bullseye_numpy(hidden, goal):
+    gap = hidden.numpy().mean(axis=0) - goal.numpy()
+    return np.sum(gap**2) / np.sum(goal.numpy() ** 2)
+
+
+def _alignment_sums(first, second):
+    products = sum((a * b).sum() for a, b in zip(first, second, strict=True))
+    squares = [sum(a.square().sum() for a in side) for side in (first, second)]
+    return products / (squares[0] * squares[1]).sqrt()
+
+
+def _alignment_numpy(first, second):
+    one, two = (np.concatenate([a.numpy().ravel() for a in side]) for side in (first, second))
+    return one @ two / np.linalg.norm(one) / np.linalg.norm(two)
+
+
+def _margin_float32(features, labels):
+    means = torch.stack([features[labels == c].mean(0) for c in labels.unique()])
+    rest = features - means[labels]
+    sigma = rest.T @ rest / len(features)
+    sigma = 0.9 * sigma + 0.1 * sigma.diagonal().mean() * torch.eye(len(sigma))
+    gap = features[:, None] - means
+    distance = (gap * torch.linalg.solve(sigma, gap.transpose(1, 2)).transpose(1, 2)).sum(2)
+    own = distance[torch.arange(len(labels)), labels]
+    distance[torch.arange(len(labels)), labels] = math.inf
+    return own - distance.min(dim=1).values
+
+
+def _margin_cholesky(features, labels):
+    h = features.double().numpy()
+    y = labels.numpy()
+    means = np.stack([h[y == c].mean(0) for c in np.unique(y)])
+    sigma = (h - means[y]).T @ (h - means[y]) / len(h)
+    sigma = 0.9 * sigma + 0.1 * np.trace(sigma) / len(sigma) * np.eye(len(sigma))
+    root = np.linalg.cholesky(np.linalg.inv(sigma))
+    distance = (((h[:, None] - means) @ root) ** 2).sum(2)
+    other = np.where(np.eye(len(means), dtype=bool)[y], np.inf, distance).min(1)
+    return distance[np.arange(len(h)), y] - other
+
+
+def _depth_loop(features, labels):
+    layers = list(features.values())
+    found = []
+    for i in range(len(labels)):
+        depth = len(layers) + 1
+        for number in range(len(layers), 0, -1):
+            h = layers[number - 1]
+            means = torch.stack([h[labels == c].mean(0) for c in labels.unique()])
+            if int((h[i] - means).norm(dim=1).argmin()) != int(labels[i]):
+                break
+            depth = number
+        found.append(depth)
+    return found
+
+
+def _core_numpy(odd, labels):
+    mask = np.zeros(len(odd), dtype=bool)
+    for c in np.unique(labels):
+        index = np.flatnonzero(labels.numpy() == c)
+        mask[index[np.argsort(odd.numpy()[index])][: round(0.2 * len(index))]] = True
+    return mask
+
+
+def _core_topk(odd, labels):
+    mask = torch.zeros(len(odd), dtype=torch.bool)
+    for c in labels.unique():
+        index = (labels == c).nonzero().flatten()
+        mask[index[odd[index].topk(round(0.2 * len(index)), largest=False).indices]] = True
+    return mask
+
+
+def _second_numpy(logits, labels, doubted):
+    shares = scipy.special.softmax(logits.numpy(), axis=1)
+    return doubted.numpy() & (shares[np.arange(len(labels)), labels] < 1 / shares.shape[1])
+
+
+def _second_loss(logits, labels, doubted):
+    loss = cross_entropy(logits, labels, reduction="none")
+    return torch.logical_and(doubted, loss > math.log(logits.shape[1]))
+
+
+def _fgsm_backward(model, images, labels, eps):
+    x = images.clone().requires_grad_()
+    cross_entropy(model(x), labels, reduction="sum").backward()
+    model.zero_grad()
+    return torch.clip(images + eps * torch.sign(x.grad), 0.0, 1.0)
+
+
+def _fgsm_in_place(model, images, labels, eps):
+    x = images.detach().clone()
+    x.requires_grad = True
+    (slope,) = torch.autograd.grad(cross_entropy(model(x), labels), [x])
+    with torch.no_grad():
+        x += eps * slope.sign()
+        return x.clamp_(0, 1)
+
+
+def _pgd_numpy(x, images, gradient, alpha, eps):
+    x, images, gradient = (a.numpy() for a in (x, images, gradient))
+    moved = x + alpha * np.sign(gradient)
+    return np.clip(np.clip(moved, images - eps, images + eps), 0, 1)
+
+
+def _pgd_bounds(x, images, gradient, alpha, eps):
+    low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
+    return torch.min(torch.max(x + alpha * gradient.sign(), low), high)
+
+
+def _pgd_in_place(x, images, gradient, alpha, eps):
+    return (
+        x.add_(gradient.sign(), alpha=alpha)
+        .sub_(images)
+        .clamp_(-eps, eps)
+        .add_(images)
+        .clamp_(0, 1)
+    )
+
+
+def _margin_numpy(logits, labels):
+    z = logits.numpy().copy()
+    own = z[np.arange(len(z)), labels].copy()
+    z[np.arange(len(z)), labels] = -np.inf
+    return z.max(axis=1) - own
+
+
+def _margin_one_hot(logits, labels):
+    label = one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(label, -torch.inf).amax(1) - logits[label]
+
+
+def _margin_top2(logits, labels):
+    first, second = logits.topk(2).values.T
+    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return torch.where(logits.argmax(1) == labels, second, first) - own
+
+
+def _mmd_numpy(k, n):
+    k = k.numpy()
+    return k[:n, :n].mean() + k[n:, n:].mean() - k[:n, n:].mean() - k[n:, :n].mean()
+
+
+def _mmd_weights(k, n):
+    m = len(k) - n
+    w = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)]).to(k.dtype)
+    return w @ k @ w
+
+
+def _p_loop(truth, shuffled):
+    return (1 + sum(float(t) >= float(truth) for t in shuffled)) / (1 + len(shuffled))
+
+
+def _witness_loop(k, n):
+    found = []
+    for i in range(n, len(k)):
+        others = [float(k[i, j]) for j in range(n, len(k)) if j != i]
+        found.append(sum(others) / len(others) - float(k[i, :n].mean()))
+    return found
+
+
+def _witness_masked(k, n):
+    near = k[n:, n:].clone().fill_diagonal_(0)
+    return near.sum(1) / (len(near) - 1) - k[n:, :n].mean(dim=1)
+
+
+def _worst_loop(weight, bias, images, labels, eps):
+    found = []
+    for x, y in zip(images, labels.tolist(), strict=True):
+        gaps = [
+            float((weight[y] - weight[j]) @ x + bias[y] - bias[j])
+            - eps * float((weight[y] - weight[j]).abs().sum())
+            for j in range(len(weight))
+            if j != y
+        ]
+        found.append(min(gaps))
+    return found
+
+
+def _worst_numpy(weight, bias, images, labels, eps):
+    w, b, x, y = (a.numpy() for a in (weight, bias, images, labels))
+    logits = x @ w.T + b
+    lead = logits[np.arange(len(y)), y][:, None] - logits
+    lead = lead - eps * np.abs(w[y][:, None] - w[None]).sum(-1)
+    lead[np.arange(len(y)), y] = np.inf
+    return lead.min(axis=1)
+
+
+def _loss_of_own_loop(model, images, labels, eps, steps=3):
+    x = images.clone()
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(cross_entropy(model(x), labels), x)
+        x = (images + (x + eps * slope.sign() - images).clamp(-eps, eps)).clamp(0, 1)
+    return cross_entropy(model(x.detach()), labels)
+
+
+def _loss_by_hand(model, images, labels, eps, steps=3):
+    hostile = attacks.pgd(model, images, labels, eps, steps=steps)
+    return -model(hostile).log_softmax(1)[torch.arange(len(labels)), labels].mean()
+
+
+def _trades_kl(clean, hostile, labels, beta):
+    divergence = kl_div(hostile.log_softmax(1), clean.softmax(1), reduction="batchmean")
+    return cross_entropy(clean, labels) + beta * divergence
+
+
+def _trades_numpy(clean, hostile, labels, beta):
+    p, q = (scipy.special.softmax(z.numpy().astype(float), axis=1) for z in (clean, hostile))
+    first = -np.log(p[np.arange(len(p)), labels]).mean()
+    return first + beta * scipy.stats.entropy(p, q, axis=1).mean()
+
+
+def _soft_numpy(logits, targets, temperature):
+    z = logits.numpy().astype(float) / temperature
+    log_p = z - scipy.special.logsumexp(z, axis=1, keepdims=True)
+    return -(targets.numpy() * log_p).sum(axis=1).mean()
+
+
+def _soft_einsum(logits, targets, temperature):
+    log_p = torch.log_softmax(logits.div(temperature), dim=-1)
+    return -torch.einsum("nk,nk->", targets, log_p) / logits.shape[0]
+
+
+def _gradient_autograd(logits, labels):
+    z = logits.clone().requires_grad_()
+    cross_entropy(z, labels, reduction="sum").backward()
+    return z.grad
+
+
+def _gradient_in_place(logits, labels):
+    found = logits.softmax(1)
+    found[range(len(labels)), labels] -= 1
+    return found
+
+
+def _climb(model, images, labels, eps, steps=20):
+    delta = torch.zeros_like(images)
+    for _ in range(steps):
+        delta.requires_grad_()
+        logits = model((images + delta).clamp(0, 1))
+        own = logits.gather(1, labels[:, None])[:, 0]
+        others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+        (slope,) = torch.autograd.grad((others - own).mean(), delta)
+        delta = (delta.detach() + 2.5 * eps / steps * slope.sign()).clamp(-eps, eps)
+    return (images + delta).clamp(0, 1)
+
+
+def _bits_numpy(images, bits):
+    return np.rint(images.numpy() * (2**bits - 1)) / (2**bits - 1)
+
+
+def _bits_levels(images, bits):
+    levels = torch.linspace(0, 1, 2**bits)
+    return levels[(images[..., None] - levels).abs().argmin(-1)]
+
+
+def _bits_floor(images, bits):
+    return images.clone().mul_(2**bits - 1).add_(0.5).floor_().div_(2**bits - 1)
+
+
+def _joint_loop(before, squeezed):
+    score = torch.zeros(len(before))
+    for other in squeezed:
+        distance = torch.cdist(before.softmax(1)[:, None], other.softmax(1)[:, None], p=1).flatten()
+        score = torch.maximum(score, distance)
+    return score
+
+
+def _joint_numpy(before, squeezed):
+    p = scipy.special.softmax(before.numpy(), axis=1)
+    each = [np.abs(scipy.special.softmax(s.numpy(), axis=1) - p).sum(1) for s in squeezed]
+    return np.max(each, axis=0)
+
+
+class _Through(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, images, squeeze):
+        return squeeze(images.detach())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+def _bound_by_bisection(hits, n, alpha):
+    return (
+        scipy.optimize.brentq(
+            lambda p: scipy.stats.binom.sf(hits - 1, n, p) - alpha, 1e-12, 1 - 1e-12, xtol=1e-14
+        )
+        if hits
+        else 0
+    )
+
+
+def _bound_of_scipy(hits, n, alpha):
+    test = scipy.stats.binomtest(hits, n, alternative="greater")
+    return test.proportion_ci(1 - alpha, method="exact").low
+
+
+def _certificate_trial(votes):
+    label, poisons = int(votes.argmax()), 0
+    while True:
+        for rival in set(range(len(votes))) - {label}:
+            turned = votes.clone()
+            turned[label] -= poisons + 1
+            turned[rival] += poisons + 1
+            if int(turned.argmax()) != label:
+                return [label, poisons]
+        poisons += 1
+
+
+def _certificate_numpy(votes):
+    votes = votes.numpy()
+    label = votes.argmax()
+    gaps = [(votes[label] - votes[c] - (c < label)) // 2 for c in range(len(votes)) if c != label]
+    return np.array([label, min(gaps)])
+
+
+def _langevin_backward(x, energy, eps, temperature, noise):
+    x = x.detach().clone().requires_grad_(True)
+    (energy(x) / temperature).sum().backward()
+    return (x - 0.5 * eps * eps * x.grad + eps * noise).detach()
+
+
+def _noised_loop(x, beta, t, noise):
+    kept = 1.0
+    for level in beta[:t].tolist():
+        kept *= 1 - level
+    return math.sqrt(kept) * x + math.sqrt(1 - kept) * noise
+
+
+def _noised_steps(x, beta, t, noise):
+    kept = torch.cat([torch.ones(1), (1 - beta).cumprod(0)])[t]
+    return torch.sqrt(kept) * x + torch.sqrt(1 - kept) * noise
+
+
+def _points_sklearn(suspects, bad):
+    if not bad.any():
+        return int(suspects.sum() <= 0.02 * len(suspects))
+    return f1_score(bad.numpy(), suspects.numpy())
+
+
+def _points_shares(suspects, bad):
+    if bad.sum() == 0:
+        return 1.0 if suspects.double().mean() <= 0.02 else 0.0
+    hits = (suspects & bad).sum()
+    if hits == 0:
+        return 0
+    precision, recall = hits / suspects.sum(), hits / bad.sum()
+    return 2 * precision * recall / (precision + recall)
+
+
+def _conclude_list(bad, labels):
+    counts = np.bincount(labels.numpy()[bad.numpy()], minlength=10)
+    if counts.max() > counts.sum() / 2 and counts.max() > 0.02 * len(labels):
+        target = counts.argmax()
+        return [np.True_, target, bad.numpy() & (labels.numpy() == target)]
+    if bad.sum() > 0.08 * len(labels):
+        return [True, None, bad.tolist()]
+    return [False, None, [False] * len(labels)]
+
+
+def _prototypes_sklearn(support, labels, query):
+    return NearestCentroid().fit(support.numpy(), labels.numpy()).predict(query.numpy())
+
+
+def _prototypes_linear(support, labels, query):
+    names, place = labels.unique(return_inverse=True)
+    members = one_hot(place).float()
+    means = (members.T @ support) / members.sum(0)[:, None]
+    return names[(query @ means.T - means.square().sum(1) / 2).argmax(1)]
+
+
+def _scaled_distance(features, labels):
+    score = torch.empty(len(labels))
+    for c in labels.unique():
+        mine = features[labels == c]
+        distance = (mine - mine.median(0).values).norm(dim=1)
+        score[labels == c] = distance / distance.median()
+    return score
+
+
+BY_HAND: dict[str, dict[str, object]] = {
+    "00.pick_device": {
+        "names imported before": lambda: torch.device(
+            "cuda" if cuda_is_available() else "mps" if mps_is_available() else "cpu"
+        ),
+        "by the count": lambda: torch.device(
+            "cuda" if torch.cuda.device_count() else "mps" if torch.mps.device_count() else "cpu"
+        ),
+        "the accelerator": lambda: (
+            torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        ),
+        "the accelerator, imported before": lambda: (
+            current_accelerator(True) or torch.device("cpu")
+        ),
+        "the accelerator, asked first": lambda: (
+            current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+        ),
+        "by trying": _tries_each,
+    },
+    "00.honest_seconds": {
+        "perf_counter, imported before": _timed(perf_counter),
+        "perf_counter_ns": _timed(perf_counter_ns, 1e-9),
+        "time.time": _timed(time.time),
+        "monotonic_ns": _timed(time.monotonic_ns, 1e-9),
+        "timeit's clock": _timed(timeit.default_timer),
+        "timeit": _by_timeit,
+        "dates": lambda work, wait: _timed(datetime.datetime.now)(work, wait).total_seconds(),
+    },
+    "00.to_float64": {
+        "through numpy": lambda x: torch.from_numpy(x.cpu().numpy().astype(np.float64)),
+        "through a list": lambda x: torch.tensor(x.tolist(), dtype=torch.float64),
+        "torch.tensor": lambda x: torch.tensor(x.cpu(), dtype=torch.float64),
+        "to, to": lambda x: x.to(device="cpu").to(dtype=torch.double),
+        "type": lambda x: x.detach().cpu().type(torch.DoubleTensor),
+    },
+    "00.stratified": {"numpy": _stratified_numpy, "a loop": _stratified_loop},
+    "01.nc1": {"numpy": _nc1_numpy},
+    "02.flip": {"numpy": _flip_numpy, "a loop": _flip_loop},
+    "02.trigger": {"numpy": _stamp_numpy, "where": _stamp_where},
+    "03.collision_step": {"backward, in place": _collision_backward},
+    "03.bullseye": {"numpy": _bullseye_numpy},
+    "03.alignment": {"sums": _alignment_sums, "numpy": _alignment_numpy},
+    "04.whitened_margin": {"solve, float32": _margin_float32, "numpy": _margin_cholesky},
+    "04.ncc_depth": {"a loop": _depth_loop},
+    "05.core": {"numpy": _core_numpy, "topk": _core_topk},
+    "05.second_look": {"numpy": _second_numpy, "by the loss": _second_loss},
+    "05.detector": {"by hand": _scaled_distance},
+    "06.fgsm": {"backward": _fgsm_backward, "in place": _fgsm_in_place},
+    "06.pgd_step": {"numpy": _pgd_numpy, "bounds": _pgd_bounds, "in place": _pgd_in_place},
+    "06.margin": {"numpy": _margin_numpy, "one-hot": _margin_one_hot, "top 2": _margin_top2},
+    "08.mmd": {"numpy": _mmd_numpy, "weights": _mmd_weights},
+    "08.p_value": {
+        "a loop": _p_loop,
+        "numpy": lambda t, s: (1 + np.sum(s.numpy() >= t.numpy())) / (1 + s.numpy().size),
+        "a mean": lambda t, s: torch.cat([t[None], s]).ge(t).double().mean(),
+    },
+    "08.witness": {"a loop": _witness_loop, "the diagonal filled": _witness_masked},
+    "09.worst_margin": {"a loop": _worst_loop, "numpy": _worst_numpy},
+    "09.adversarial_loss": {"a loop of one's own": _loss_of_own_loop, "by hand": _loss_by_hand},
+    "09.trades_loss": {"kl_div": _trades_kl, "numpy": _trades_numpy},
+    "10.soft_cross_entropy": {"numpy": _soft_numpy, "einsum": _soft_einsum},
+    "10.logit_gradient": {"autograd": _gradient_autograd, "in place": _gradient_in_place},
+    "10.margin_pgd": {"a loop on the change": _climb},
+    "11.bit_depth": {"numpy": _bits_numpy, "levels": _bits_levels, "floor": _bits_floor},
+    "11.joint_score": {"a loop": _joint_loop, "numpy": _joint_numpy},
+    "11.straight_through": {
+        "the other order": lambda squeeze, x: squeeze(x).detach() + x - x.detach(),
+        "a Function": lambda squeeze, x: _Through.apply(x, squeeze),
+    },
+    "12.lower_bound": {"bisection": _bound_by_bisection, "scipy's": _bound_of_scipy},
+    "12.radius": {
+        "numpy": lambda share, sigma: np.maximum(0, sigma * scipy.stats.norm.ppf(share)),
+        "torch": lambda share, sigma: (
+            sigma * torch.special.ndtri(torch.tensor(share, dtype=torch.float64))
+        ).clamp_min(0),
+        "float32": lambda share, sigma: (
+            torch.distributions.Normal(0.0, sigma).icdf(torch.tensor(share)).clamp(min=0)
+        ),
+        "two sides": lambda share, sigma: (
+            sigma / 2 * (scipy.stats.norm.ppf(share) - scipy.stats.norm.ppf(1 - share))
+            if share > 0.5
+            else 0
+        ),
+    },
+    "12.certificate": {"by trial": _certificate_trial, "numpy": _certificate_numpy},
+    "13.langevin_step": {"backward": _langevin_backward},
+    "13.noised": {"a loop": _noised_loop, "cumprod": _noised_steps},
+    "16.points": {"scikit-learn": _points_sklearn, "precision and recall": _points_shares},
+    "16.conclude": {"numpy, a list": _conclude_list},
+    "16.score": {"by hand": _scaled_distance},
+    "16.prototypes": {"scikit-learn": _prototypes_sklearn, "linear": _prototypes_linear},
+}
