@@ -19,7 +19,7 @@ endif
 endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
-.PHONY: help lab run test test-full test-mps exercises notebooks purifiers readme links bench site assignments \
+.PHONY: help lab run test test-full test-mps exercises notebooks purifiers readme links bench growth site assignments \
   test-browser lint size clean
 
 help: ## this list
@@ -30,7 +30,7 @@ lab: $(VENV)/.lab ## install, then open JupyterLab on lesson 00 (HEADLESS=1: no 
 	@$(PY) -m jupyterlab $(BROWSER_FLAGS) $(ALLOW_ROOT) --log-level=WARN \
 	  --LabApp.default_url=/lab/tree/$(LESSON00)
 
-run: $(VENV)/.lab ## execute every lesson on the embedded digits, into build/
+run: $(VENV)/.lab ## execute every lesson on its own data set, into build/
 	OMP_NUM_THREADS=1 $(PY) tools/execute.py run
 
 test: lint ## lint, unit tests, then nbval over every notebook
@@ -61,8 +61,11 @@ purifiers: $(VENV)/.lab ## train the purifiers of lesson 13 (ARGS=--again: anew)
 	$(PY) -m experiments.purifiers $(ARGS)
 
 bench: $(VENV)/.test $(VENV)/.bench ## this package beside its peers, into data/results/bench.csv
-	@for name in attacks detection poisons certify course; do \
+	@for name in attacks detection poisons certify threads course; do \
 	  OMP_NUM_THREADS=1 $(PY) benchmarks/$$name.py || exit 1; done
+
+growth: $(VENV)/.test $(VENV)/.neighbours ## how the cost of each score grows with the samples
+	OMP_NUM_THREADS=1 $(PY) benchmarks/growth.py
 
 site: $(VENV)/.docs ## the readers' site, into build/site-html; checks every link
 	OMP_NUM_THREADS=1 $(PY) tools/website.py
@@ -97,7 +100,7 @@ $(OLDEST)/.done: pyproject.toml $(UV)
 	@touch $@
 
 # The environment. A stamp per extra: nothing is asked of the network while it is up to date.
-EXTRAS := $(addprefix $(VENV)/.,lab test bench docs grade browser)
+EXTRAS := $(addprefix $(VENV)/.,lab test bench docs grade browser neighbours)
 $(EXTRAS): $(VENV)/.%: pyproject.toml $(wildcard constraints.txt) $(UV)
 	@echo "installing the packages ($*); the first time takes a minute or two"
 	@# Compiled once here, as pip does it, and not by every kernel that starts.

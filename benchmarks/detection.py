@@ -13,6 +13,7 @@ from pairs import compare, installed
 
 from nclib import detection
 from nclib.detection import two_sample
+from nclib.detection.neighbours import nearest
 
 
 def poisoned(n: int = 2000, dim: int = 128, classes: int = 10):
@@ -118,6 +119,42 @@ def against_plain_layer_test(tests: int = 20) -> None:
         )
 
 
+def against_neighbour_searches(n: int = 10_000, dim: int = 512, k: int = 50) -> None:
+    """The neighbours of ``deep_knn`` beside scikit-learn's exact search and pynndescent's guess."""
+    from sklearn.neighbors import NearestNeighbors
+
+    def exact(rows):
+        search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows.numpy())
+        return torch.from_numpy(search.kneighbors(return_distance=False))
+
+    def guess(rows):
+        from pynndescent import NNDescent
+
+        graph = NNDescent(rows.numpy(), n_neighbors=k + 1, n_jobs=1, random_state=0).neighbor_graph
+        return torch.from_numpy(graph[0][:, 1:]).long()
+
+    def shared(ours, theirs):
+        pairs = zip(ours, theirs, strict=True)
+        share = np.mean([torch.isin(a, b).double().mean().item() for a, b in pairs])
+        return f"{share:.4f} of the neighbours are the same"
+
+    draw = torch.Generator().manual_seed(0)
+    labels, means = torch.arange(n) % 10, torch.randn(10, dim, generator=draw)
+    spread = torch.linspace(1.5, 0.05, dim) * torch.randn(n, dim, generator=draw)
+    for kind, width in (("overlapping", 1.0), ("collapsed", 0.1)):
+        rows = means[labels] + width * spread
+        for package, peer in (("sklearn", exact), ("pynndescent", guess)):
+            if installed(package):
+                compare(
+                    f"{k} neighbours, {n:,} {kind} samples",
+                    lambda rows=rows: nearest(rows, k, labels),
+                    lambda rows=rows, peer=peer: peer(rows),
+                    package,
+                    outcome=shared,
+                    rounds=2,
+                )
+
+
 def against_hyppo() -> None:
     if not installed("hyppo"):
         return
@@ -143,5 +180,6 @@ def against_hyppo() -> None:
 
 if __name__ == "__main__":
     against_art()
+    against_neighbour_searches()
     against_plain_layer_test()
     against_hyppo()

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -26,7 +26,15 @@ from experiments.table import Table  # noqa: E402
 from nclib import device  # noqa: E402
 
 WHERE = device.pick()
-RELEASES = {"art": "adversarial-robustness-toolbox"}  # import name -> name of the release
+RELEASES = {
+    "art": "adversarial-robustness-toolbox",
+    "sklearn": "scikit-learn",
+}  # import name -> name of the release
+BELOW = {  # what does the arithmetic of a peer; numpy does some of everybody's
+    "art": ("scipy", "scikit-learn", "pillow"),
+    "foolbox": ("eagerpy",),
+    "hyppo": ("scipy", "scikit-learn", "numba"),
+}
 
 
 def hardware() -> str:
@@ -71,14 +79,12 @@ def compare(
     of the peer; none stands for code of this file. ``warm`` runs both once, unmeasured.
     """
     torch.set_num_threads(1)
+    told = versions(package)  # before the work: what cannot be told must not lose it
     if warm:
         ours(), peer()
     turns = [_turn(ours, peer, peer_first=turn % 2 == 1) for turn in range(rounds)]
     our_s, peer_s = (statistics.median(turn[side][0] for turn in turns) for side in (0, 1))
     ratios = sorted(mine / theirs for (mine, _), (theirs, _) in turns)
-    versions = [f"torch {torch.__version__}"]
-    if package:
-        versions.append(f"{package} {version(RELEASES.get(package, package))}")
     said = outcome(turns[-1][0][1], turns[-1][1][1])
     write(
         f"{name} / {package or 'plain code'}",
@@ -89,9 +95,23 @@ def compare(
         highest=ratios[-1],
         pairs=rounds,
         outcome=said,
-        versions=", ".join(versions),
+        versions=told,
         machine=machine(),
     )
+
+
+def versions(package: str | None) -> str:
+    """What ran: torch, numpy, the peer, and what the peer stands on."""
+    names = ["numpy", *([package] if package else []), *BELOW.get(package or "", ())]
+    return ", ".join([f"torch {torch.__version__}", *(f"{n} {_version(n)}" for n in names)])
+
+
+def _version(package: str) -> str:
+    """The release, else what the module says of itself: a peer may be a mere folder."""
+    try:
+        return version(RELEASES.get(package, package))
+    except PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))
 
 
 def write(name: str, ours: float, peer: float, **rest: object) -> None:
@@ -100,7 +120,7 @@ def write(name: str, ours: float, peer: float, **rest: object) -> None:
         f"{name:<52}{ours:9.4f} s {peer:9.4f} s {rest['ratio']:6.2f}  {rest['outcome']}", flush=True
     )
     row = {"comparison": name, "ours_s": ours, "peer_s": peer} | rest
-    Table("bench", ("comparison", "machine")).add(row)
+    Table("bench", ("comparison", "machine")).append(row)
 
 
 def _turn(ours: Callable, peer: Callable, *, peer_first: bool) -> tuple:

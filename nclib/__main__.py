@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from nclib.places import whole
+
 
 def device(arguments: list[str]) -> int:
     """describe this computer and compare its device with the CPU"""
@@ -30,15 +32,16 @@ def monitor(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     figure = options.figure or options.log.with_suffix(".png")
     try:
-        if figure.resolve() == options.log.resolve():
-            raise ValueError(f"--figure: {figure} is the log itself")
+        if figure.suffix == ".png" and figure.exists() and figure.read_bytes()[:4] != b"\x89PNG":
+            raise ValueError(f"--figure: {figure} is there and no picture; name another file")
         print(monitor.report(options.log))
         _, windows = monitor.read(options.log)
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     page, (ax,) = panels(width=9, height=3.4)
     draw.timeline(windows, ax=ax)
-    page.savefig(figure)
+    with whole(figure) as draft:
+        page.savefig(draft)
     print(f"drew {figure}")
     return 0
 

@@ -14,11 +14,9 @@ import dis
 import functools
 import hashlib
 import json
-import os
 import pickle
 import random
 import sys
-import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -94,7 +92,8 @@ class _Hasher:
         except _Unknown:
             raise
         except Exception as error:  # whatever an object's own reduction raises
-            raise _Unknown(f"cannot fingerprint {part!r}: {error}") from None
+            kind = type(part).__qualname__
+            raise _Unknown(f"cannot fingerprint what is in a {kind}: {error}") from None
         return sink.digest()
 
     def _special(self, part: Any) -> object:
@@ -109,7 +108,7 @@ class _Hasher:
         if isinstance(part, (set, frozenset)):  # its order changes from process to process
             return ["set", *sorted(map(self.of, part))]
         if type(part) is object:
-            raise _Unknown(f"cannot fingerprint {part!r}, which says nothing about itself")
+            raise _Unknown("cannot fingerprint an object(), which says nothing about itself")
         if isinstance(part, types.MethodType):
             return [part.__func__, part.__self__]
         if isinstance(part, types.CodeType):
@@ -164,6 +163,7 @@ class _Hasher:
 
     def _class(self, kind: type) -> Iterator[object]:
         """Its name, and the methods and constants of the user's own ones among its bases."""
+        yield type(kind) if type(kind) is not type else None
         for base in kind.__mro__:
             yield self._name(base)
             if not self._named(base):
@@ -232,8 +232,11 @@ def _array(values: Tensor | np.ndarray) -> object:
             return ["array", values.shape, values.tolist()]
         raw, kind = np.ascontiguousarray(values), repr(values.dtype)
     else:
-        flat = values.detach().cpu().contiguous()
-        raw, kind = flat.flatten().view(torch.uint8).numpy(), str(values.dtype)
+        if values.is_quantized:
+            raise _Unknown("cannot fingerprint a quantised tensor")
+        flat = values.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        row = flat.as_strided((flat.numel(),), (1,))  # one value may have any stride
+        raw, kind = row.view(torch.uint8).numpy(), str(values.dtype)
     content = hashlib.sha256(raw.reshape(-1).view(np.uint8).data).digest()
     return [kind, tuple(values.shape), content]
 
@@ -262,17 +265,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]
     that share memory (tied weights) are written one by one.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
-            draft = Path(staging) / path.name
-            whole = {
-                name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, t in tensors.items()
-            }
-            save_file(whole, draft, {"record": json.dumps(record)})
-            with draft.open("r+b") as file:
-                os.fsync(file.fileno())  # or a power cut leaves the name without the content
-            os.replace(draft, path)
+        apart = {
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, t in tensors.items()
+        }
+        with places.whole(path) as draft:
+            save_file(apart, draft, {"record": json.dumps(record)})
     except Exception as error:  # whatever it is, the hours of work behind the result count more
         warnings.warn(f"the result could not be kept in {path.parent}: {error}", stacklevel=2)
 

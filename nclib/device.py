@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from nclib.doors import seed32
 
 KINDS = ("cuda", "mps", "cpu")
 
@@ -51,17 +47,6 @@ def pick(prefer: str | torch.device | None = None) -> torch.device:
         count = torch.cuda.device_count()
         raise ValueError(f"{source}: got {name!r}; this machine has {count} CUDA devices, from 0")
     return device
-
-
-def seed_all(seed: int) -> None:
-    """Seed Python, numpy and torch on every device.
-
-    The same seed gives the same run on the same machine and versions, not on another.
-    """
-    seed = seed32(seed)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def synchronize(device: str | torch.device) -> None:

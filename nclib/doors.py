@@ -1,7 +1,7 @@
 """Doors: what comes in from outside becomes what the inside may rely on, or a ``ValueError``.
 
 Numbers may be scalars of numpy or torch, arrays may be numpy's, a seed may be any whole number, and
-the caller may be in ``torch.inference_mode()``.
+the caller may be in ``torch.inference_mode()``, ``torch.autocast`` or another default dtype.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -37,7 +38,7 @@ def numbers(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def gradients(function: Callable[P, R]) -> Callable[P, R]:
-    """``numbers``, and with autograd at work whatever mode the caller is in.
+    """``numbers``, and with autograd and float32 whatever mode the caller is in (``usual``).
 
     What was made inside ``torch.inference_mode()`` never takes part in autograd, so tensors are
     copied; a model of such weights is refused with a ``ValueError``.
@@ -45,11 +46,27 @@ def gradients(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def door(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.inference_mode(False), torch.enable_grad():
+        with usual():
             given = {name: ordinary(plain(v)) for name, v in kwargs.items()}
             return function(*(ordinary(plain(v)) for v in args), **given)
 
     return door
+
+
+@contextmanager
+def usual() -> Iterator[None]:
+    """Autograd on; inference mode, autocast and another default dtype off: each turns verdicts."""
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 def ordinary(value: Any) -> Any:

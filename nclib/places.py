@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,3 +102,19 @@ def results(name: str) -> pd.DataFrame:
         known = ", ".join(sorted(table.stem for table in tables().glob("*.csv"))) or "none"
         raise ValueError(f"name: got {name!r}; the tables are: {known}")
     return pd.read_csv(path)
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A draft that takes the place of the file at ``path`` when the block ends, whole on the disk.
+
+    After an error, or a kill at any moment, the file is what it was.
+    """
+    path = Path(path).resolve()  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
+        draft = Path(staging, path.name)
+        yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())  # or a power cut leaves the name without the content
+        os.replace(draft, path)

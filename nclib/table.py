@@ -10,14 +10,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nclib.journal import Journal
+from nclib.places import whole
 
 Row = dict[str, str]
 
@@ -68,15 +67,10 @@ class Table:
         with self._journal.taken() as entries:
             self.rows = self._rows(entries)
             columns = self.columns or tuple(dict.fromkeys(c for r in self.rows.values() for c in r))
-            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".incoming-") as staging:
-                draft = Path(staging) / self.path.name
-                with draft.open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(self.rows[key] for key in sorted(self.rows))
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(draft, self.path)
+            with whole(self.path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows[key] for key in sorted(self.rows))
 
     def _rows(self, entries: dict[str, Row] | None = None) -> dict[Any, Row]:
         """Those of the table, and over them those that were not exported yet, by their keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -79,9 +80,10 @@ def fit(
     ``seed`` fixes the order of the samples; what the model draws itself (dropout) comes from
     torch's global generator. The run is kept under the content of all these arguments, of the code
     behind them, and of that generator's state where it was drawn from, so the same call returns at
-    once; ``cache=False`` trains anew. The model is left in
-    evaluation mode. The history's "accuracy" is that of the last forward pass of each step: with a
-    ``loss`` that attacks the images, on the attacked ones. Ctrl-C ends the training early with a
+    once; ``cache=False`` trains anew. The model is left in evaluation mode. Arithmetic is float32
+    whatever mode the caller is in: a ``loss`` that wants ``torch.autocast`` enters it itself. The
+    history's "accuracy" is that of the last forward pass of each step: with a ``loss`` that attacks
+    the images, on the attacked ones. Ctrl-C ends the training early with a
     warning and returns what there is. Raises ``ValueError`` for sizes that do not fit and for a
     loss that is no longer finite.
     """
@@ -211,7 +213,7 @@ class _Epoch:
         self.images = train.images.contiguous(memory_format=torch.channels_last)
         self.targets = train.labels if targets is None else targets.to(train.device)
         self.batches, self.optimiser, self.schedule = batches, optimiser, schedule
-        self.loss, self.augment = loss, augment
+        self.loss, self.augment, self.fresh = loss, augment, True
         self.order = seeded(seed)  # on the CPU: the same order on any device
         self.noise = seeded(seed, train.device)
         self.mirror = mirror
@@ -232,6 +234,9 @@ class _Epoch:
                 if self.augment is not None:
                     images = self.augment(images, self.noise)
                 loss = self.loss(model, images, targets)
+                if self.fresh or loss.device.type == "cpu":  # elsewhere a look at each would wait
+                    _refuse(float(loss.detach()))  # before the weights are lost
+                    self.fresh = False
                 self.optimiser.zero_grad()
                 loss.backward()
                 self.optimiser.step()
@@ -240,10 +245,7 @@ class _Epoch:
                 classes = targets if targets.dtype == torch.int64 else targets.argmax(1)
                 right = right + (seen[""].argmax(1) == classes).sum()
         mean = float(total) / len(self.images)
-        if not mean < float("inf"):  # also true for NaN
-            raise ValueError(
-                f"the loss became {mean}; lower lr, or check what loss and augment return"
-            )
+        _refuse(mean)
         return mean, float(right) / len(self.images)
 
     def _parts(self, order: Tensor) -> tuple[Tensor, ...]:
@@ -252,6 +254,11 @@ class _Epoch:
         if len(parts[-1]) == 1 < len(parts[0]):
             return order.tensor_split(min(len(parts), len(order) // 2))
         return parts
+
+
+def _refuse(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss became {loss}; lower lr, or check what loss and augment return")
 
 
 def _probe(

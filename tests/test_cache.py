@@ -1,5 +1,6 @@
 """Keys of the run cache: another model has another key, the same one has it in any process."""
 
+import functools
 import importlib
 import random
 import subprocess
@@ -364,3 +365,19 @@ def test_a_model_is_the_same_when_it_is_frozen_or_torch_is_new(digits, monkeypat
     others += [squeezing.Squeezed(net(), squeezing.median)]
     others += [squeezing.Squeezed(net(), partial(squeezing.bit_depth, bits=b)) for b in (1, 2)]
     assert len({cache.identity(one) for one in [net(), *others]}) == 1 + len(others)
+
+
+def test_views_count_by_what_they_show_and_unreadable_tensors_are_refused():
+    pair = torch.tensor([1 + 2j, 3 - 1j])
+    assert fingerprint(pair.conj()) == fingerprint(pair.conj().resolve_conj())
+    assert fingerprint(pair.conj().imag) == fingerprint(-pair.imag) != fingerprint(pair.imag)
+    assert fingerprint(pair[::2]) == fingerprint(pair[:1].clone())
+    assert fingerprint(torch.ones(2, 3)) != fingerprint(torch.ones(3, 2))
+    for odd in (
+        torch.eye(3).to_sparse(),
+        torch.empty(2, device="meta"),
+        (i for i in range(3)),
+        functools.reduce(lambda inner, _: [inner], range(100_000), 1),
+    ):
+        with pytest.raises(ValueError, match="cannot fingerprint"):
+            fingerprint(odd)

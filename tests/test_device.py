@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 
@@ -58,16 +57,6 @@ def test_a_wrong_variable_and_a_missing_second_gpu_are_named(monkeypatch):
         device.pick("cuda:1")
 
 
-def test_seeds_reach_python_numpy_and_torch():
-    import random
-
-    def draw():
-        device.seed_all(7)
-        return random.random(), np.random.rand(), torch.rand(()).item()
-
-    assert draw() == draw()
-
-
 def test_the_timer_waits_for_the_device(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda dev: waited.append(dev.type))
@@ -99,4 +88,4 @@ def test_the_self_test_passes_here_and_fails_on_a_wrong_number_or_an_error(monke
 def test_the_module_runs_by_itself_and_imports_nothing_above_it():
     code = "import sys, nclib.device; print([m for m in sys.modules if m.startswith('nclib.')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "['nclib.doors', 'nclib.device']"
+    assert out.stdout.strip() == "['nclib.device']"

@@ -1,6 +1,8 @@
 """What comes in from outside: any mode, any kind of number or array, and NaN where it is ranked."""
 
+import copy
 import inspect
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -8,7 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from nclib import attacks, correction, data, detection, doors, geometry, models, poisons, training
+from nclib import (
+    activations,
+    attacks,
+    correction,
+    data,
+    detection,
+    doors,
+    geometry,
+    models,
+    poisons,
+    training,
+)
 from nclib.data import ImageSet
 from nclib.defenses import adversarial_training, distillation, partition, smoothing, squeezing
 from nclib.defenses import purification as wash
@@ -38,7 +51,7 @@ class Nan(Net):
 
 def some(count: int = 24) -> ImageSet:
     draw = torch.Generator().manual_seed(0)
-    images = torch.rand(count, *SHAPE, generator=draw)
+    images = torch.rand(count, *SHAPE, generator=draw, dtype=torch.float32)
     return ImageSet(images, torch.arange(count) % 4, tuple("abcd"))
 
 
@@ -57,7 +70,7 @@ LOSSES = {
 
 def fitted(train: ImageSet, **options) -> torch.Tensor:
     with torch.inference_mode(False):
-        model = Net()
+        model = copy.deepcopy(OTHER)
     return trained(training.fit(model, train, **QUICK, **options).model)
 
 
@@ -132,7 +145,20 @@ CRAFT = {
     ),
     "friendly_noise": lambda m, d: baselines.friendly_noise(d.images, m, steps=2, progress=False),
 }
+
+
+@contextmanager
+def doubled():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 MODES = {
+    "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
+    "float64": doubled,
     "inference": torch.inference_mode,
     "no_grad": torch.no_grad,
     "enable_grad": torch.enable_grad,
@@ -148,7 +174,7 @@ def test_the_mode_of_the_caller_changes_nothing(name, mode):
         inside = CRAFT[name](model, some())  # the images are made inside, too
         held = some()
     assert not held.images.is_inference()
-    torch.testing.assert_close(inside, outside, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(inside, outside, rtol=0, atol=0, check_dtype=False)
     assert all(w.requires_grad and w.grad is None for w in model.parameters())
 
 
@@ -210,6 +236,19 @@ BROKEN = [name for name in CRAFT if name not in ("etf_head", "fine_tune") and "t
 def test_a_diverged_model_is_refused(name):
     with pytest.raises(ValueError, match="logits: NaN or infinite"):
         CRAFT[name](Nan(), some())
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were():
+    for spoil in (torch.nan, torch.inf, -torch.inf):
+        model, calls = Net(), []
+
+        def loss(m, x, y, spoil=spoil, calls=calls):
+            calls.append(trained(m))
+            return m(x).square().mean() * (1 if len(calls) < 3 else spoil)
+
+        with pytest.raises(ValueError, match="the loss became"):
+            training.fit(model, some(), loss=loss, batch_size=4, **QUICK)
+        assert torch.equal(trained(model), calls[-1]) and len(calls) == 3
 
 
 class Late(Net):
@@ -372,6 +411,9 @@ NUMBERS = {
     ),
     "stratified": lambda f, i: data.stratified(some().labels, i(8), i(3)),
     "build": lambda f, i: trained(models.build("mlp", some(), widths=(4,), seed=i(3))),
+    "features": lambda f, i: activations.features(
+        Net(), some().images, ["body"], pool=i(1), batch_size=i(7)
+    )["body"],
     "known_rate": lambda f, i: detection.known_rate(FEATURES[:, 0], f(0.25)),
     "top": lambda f, i: detection.top(FEATURES[:, 0], i(3)),
     "deep_knn": lambda f, i: detection.deep_knn(FEATURES, LABELS, k=i(3)),
@@ -547,3 +589,15 @@ def test_an_attack_may_call_its_eps_what_it_likes(attack):
     found = attacks.robustness(Net(), some().images, some().labels, {"mine": attack}, [0.0, 0.9])
     wanted = training.accuracy(Net(), some(), (some().images + 0.9).clamp(0, 1))
     assert found.accuracy.tolist() == [training.accuracy(Net(), some()), pytest.approx(wanted)]
+
+
+def test_a_data_set_takes_any_whole_numbers():
+    for kind in (np.int64, torch.tensor):
+        train, test = data.load(
+            "digits", n_train=kind(50), n_test=kind(20), seed=kind(1), device="cpu"
+        )
+        assert (len(train), len(test)) == (50, 20)
+    first, other = (
+        data.load("digits", n_train=50, seed=seed, device="cpu")[0] for seed in (0, 2**40)
+    )
+    assert not torch.equal(first.images, other.images)

@@ -1,7 +1,11 @@
 """What the experiments share: facts about the machine, the choice of a device, the victims."""
 
+import importlib
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,3 +72,15 @@ def test_the_victims_are_right_and_aimed_elsewhere():
     assert all(
         c != target and 0 <= target < 4 for c, (_, target) in zip(classes, found, strict=True)
     )
+
+
+def test_a_benchmark_names_the_versions_of_both_sides_and_what_they_stand_on(monkeypatch):
+    root = Path(__file__).resolve().parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(root))
+    pairs = importlib.import_module("pairs")
+    plain, art = pairs.versions(None), pairs.versions("art")
+    assert plain == f"torch {torch.__version__}, numpy {np.__version__}"
+    assert art.startswith(plain + ", art 1.") and "scikit-learn " in art and "scipy " in art
+    monkeypatch.setitem(sys.modules, "a_folder", type("Peer", (), {"__version__": "3"}))
+    assert pairs.versions("a_folder").endswith("a_folder 3")
+    assert pairs.versions("nobody").endswith("nobody unknown")

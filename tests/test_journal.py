@@ -1,5 +1,6 @@
 """The journal: whole entries or none, whatever is killed, full, shared or not ours."""
 
+import contextlib
 import os
 import random
 import signal
@@ -10,9 +11,11 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 
 from nclib import journal
 from nclib.journal import Journal
@@ -62,6 +65,31 @@ def test_what_json_does_not_have_is_refused_and_nothing_of_it_is_written(tmp_pat
     with pytest.raises(ValueError, match="entry: "):
         book.add({"a": {"fine": 1}, "b": {"x": value}})
     assert book.read()[1] == {}
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@settings(max_examples=15, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.dictionaries(NAMES, st.dictionaries(st.text(), JSON)), max_size=4))
+def test_whatever_json_has_comes_back_and_every_call_is_all_or_nothing(calls):
+    with tempfile.TemporaryDirectory() as folder:
+        book, expected = started(Path(folder, "log")), {}
+        for entries in calls:
+            fine = not set(entries) & set(expected)
+            with contextlib.nullcontext() if fine else pytest.raises(ValueError):
+                book.add(entries)
+            expected |= entries if fine else {}
+            assert Journal(book.path, "monitor").read()[1] == expected
 
 
 def other_database(path, wal=False, mark=0):

@@ -6,7 +6,10 @@ import importlib
 import io
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from importlib.resources import files
 
 import ipywidgets as widgets
@@ -436,3 +439,13 @@ def test_an_error_in_a_frame_surfaces(shown, saving):
 
     with pytest.raises(AssertionError):
         interact(draw, k=(0, 3))
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, kept):
+    """OpenMP reads its policy when torch loads, so the package says it before."""
+    code = "import os, sys, nclib; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    clean = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    env = clean | ({"OMP_WAIT_POLICY": given} if given else {})
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == f"{kept} False\n", done.stderr

@@ -337,7 +337,10 @@ def test_the_command_line(deployed, tmp_path):
     done = subprocess.run([*run, log], capture_output=True, text=True)
     assert done.returncode == 0 and "2 windows" in done.stdout, done.stderr
     assert (tmp_path / "day.png").stat().st_size > 1000
-    itself = subprocess.run([*run, log, "--figure", log], capture_output=True, text=True)
-    assert itself.returncode == 2 and "the log itself" in itself.stderr
+    own = tmp_path / "own.png"
+    own.write_text("only copy")
+    refused = subprocess.run([*run, log, "--figure", own], capture_output=True, text=True)
+    assert refused.returncode == 2 and "is there and no picture" in refused.stderr
+    assert own.read_text() == "only copy"
     missing = subprocess.run([*run, tmp_path / "none"], capture_output=True, text=True)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr

@@ -52,11 +52,16 @@ def library(request, monkeypatch):
 
 @pytest.mark.parametrize("name", CLOUDS)
 @pytest.mark.parametrize("k", [1, 9])
-def test_neighbours_are_exact(name, k, library):
+@pytest.mark.parametrize("cells", [None, "right", "wrong"])
+def test_neighbours_are_exact(name, k, cells, library):
     features = CLOUDS[name]
+    draw = torch.Generator().manual_seed(1)
+    right = torch.arange(len(features)) % 4
+    wrong = right[torch.randperm(len(right), generator=draw)] * 7  # with gaps
+    labels = {"right": right, "wrong": wrong}.get(cells)
     unit = features / features.abs().max()  # the oracle squares its numbers
     exact = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(unit).kneighbors()[0]
-    near = neighbours.nearest(features, k, device=torch.device("cpu"))
+    near = neighbours.nearest(features, k, labels, device=torch.device("cpu"))
     assert not (near == torch.arange(len(features))[:, None]).any()
     assert (near.sort(1).values.diff(dim=1) > 0).all()  # each neighbour once
     torch.testing.assert_close(lengths(unit, near), torch.from_numpy(exact), rtol=1e-9, atol=1e-12)
@@ -70,6 +75,20 @@ def test_float32_alone_would_choose_others():
     naive = lengths(features, distance.topk(9, largest=False).indices)
     exact = lengths(features, neighbours.nearest(features, 9))
     assert (naive.sum(1) > 1.01 * exact.sum(1)).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("spread, searched", [(0.05, 4 * 100**2), (1.0, 400**2)])
+def test_collapsed_classes_are_searched_one_by_one(spread, searched, monkeypatch):
+    features, labels, pairs = cloud(spread=spread), torch.arange(400) % 4, []
+    among = neighbours._among
+
+    def counted(hidden, rows, members, k, device):
+        pairs.append(len(rows) * len(members))
+        return among(hidden, rows, members, k, device)
+
+    monkeypatch.setattr(neighbours, "_among", counted)
+    neighbours.nearest(features, 9, labels)
+    assert sum(pairs) == searched if spread < 1 else sum(pairs) > searched
 
 
 def test_all_others_are_neighbours_and_k_is_checked():

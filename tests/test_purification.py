@@ -476,6 +476,12 @@ def test_files_that_are_no_purifiers_are_refused(tmp_path):
         pure.load(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="^model: only what build_"):
         pure.save(pure.Diffusion(nn.Identity()), tmp_path / "x.safetensors")
+    (tmp_path / "thesis.txt").write_text("only copy")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for name in ("thesis.txt", "other.safetensors"):  # a path typed wrong empties nothing
+        with pytest.raises(ValueError, match="^path: .* holds no purifier"):
+            pure.save(ENERGY, tmp_path / name)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_a_good_file_outlives_a_save_that_fails(tmp_path, monkeypatch):

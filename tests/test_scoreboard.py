@@ -257,6 +257,30 @@ def test_a_kill_loses_no_finished_row_and_leaves_no_half_one(tmp_path):
     assert run(list(store.rows), store, work=None, train=no_training, progress=False) == {}
 
 
+DIES = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from test_scoreboard import CELLS, Store, no_training, run, toy
+def work(cell):
+    if cell == CELLS[3] and not os.path.exists(sys.argv[3]):
+        open(sys.argv[3], "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return toy(cell)
+print(run(CELLS, Store(sys.argv[1]), jobs=2, work=work, train=no_training, progress=False))
+"""
+
+
+def test_a_worker_that_is_killed_costs_no_row_that_is_in(tmp_path):
+    path, marker = tmp_path / "board.csv", tmp_path / "killed"
+    command = [sys.executable, "-c", DIES, path, Path(__file__).parent, marker]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert marker.exists() and first.returncode and "TerminatedWorker" in first.stderr
+    before = Store(path).rows
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.stdout == "{}\n", second.stderr
+    assert list(Store(path).rows) == sorted(CELLS) and before.items() <= Store(path).rows.items()
+
+
 @contextlib.contextmanager
 def dask_cluster(folder, workers=2):
     """A scheduler and ``workers`` one-thread workers, each a process of its own, on loopback."""

@@ -32,6 +32,12 @@ def test_seeds_become_a_mean_and_a_range(results):
     assert "{download}`named.csv <../data/results/named.csv>`" in page
 
 
+def test_numbers_over_columns_stand_in_their_order(tmp_path):
+    (tmp_path / "t.csv").write_text("a,epoch,x\np,0,3\np,12,2\np,2,1\n")
+    page = tables.fill("<!-- table: t rows=a columns=epoch values=x -->\n", tmp_path)
+    assert "| a | 0 | 2 | 12 |" in page and "| p | 3 | 1 | 2 |" in page
+
+
 def test_a_table_may_be_cut_to_some_rows_or_shown_as_it_is(results):
     assert "p\\|q" not in tables.fill("<!-- table: named rows=a values=x where=a:r -->", results)
     assert "| r | 2 | 0 | 5 |" in tables.fill("<!-- table: named -->", results)

@@ -286,3 +286,20 @@ def test_a_picture_travels_inside_the_notebook(tmp_path, monkeypatch):
     notebook.cells[0].source = "![what it shows](../docs/figures/none.png)"
     with pytest.raises(RuntimeError, match="no picture .*none.png"):
         execute.fill(notebook, "90_a.ipynb")
+
+
+DRAWN = """import matplotlib.pyplot as plt
+from nclib.course import interact
+interact(lambda k: plt.plot([0, k]), k=[1, 2])"""
+
+
+def test_frames_are_drawn_where_a_lesson_is_saved_and_there_alone(tmp_path):
+    path = tmp_path / "90_a.ipynb"
+    tools.write(book(DRAWN), path)
+    assert execute.run([path], tmp_path / "out", None) == 0
+    assert "controls: run this cell" in path.with_name("out").joinpath("90_a.ipynb").read_text()
+    assert "nclib-frames" not in (tmp_path / "out" / "90_a.ipynb").read_text()
+    assert execute.run([path], None, None) == 0
+    (output,) = tools.code(tools.read(path))[0].outputs
+    assert "nclib-frames" in output.data["text/html"] and "widget" not in str(output.data.keys())
+    assert output.data["text/plain"] == "(controls: run this cell to use them)"

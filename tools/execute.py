@@ -139,7 +139,8 @@ def run(paths: list[Path], target: Path | None, dataset: str | None) -> int:
             fill(notebook, path.name)
             if dataset:
                 set_dataset(notebook, dataset)
-            execute(notebook, {"NCLIB_STRICT": "1", "NCLIB_FRAMES": "1"})
+            saved = {"NCLIB_FRAMES": "1"} if target is None else {}
+            execute(notebook, {"NCLIB_STRICT": "1"} | saved)
             verdict = "ok"
         except RuntimeError as error:
             failed, verdict = failed + 1, f"FAILED\n{error}"
@@ -156,14 +157,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mode", choices=("run", "refresh"))
     parser.add_argument("lessons", nargs="*", help="numbers, 01 05 say; none means all")
-    parser.add_argument("--dataset", help="use this data set instead of the digits")
+    parser.add_argument("--dataset", help="use this data set instead of the lesson's own")
     options = parser.parse_intermixed_args()  # options may stand before the lessons
     paths = [p for p in lessons(LESSONS) if not options.lessons or p.name[:2] in options.lessons]
     target = None
     if options.mode == "run":
-        target = ROOT / "build" / "lessons" / (options.dataset or "digits")
+        target = ROOT / "build" / "lessons" / (options.dataset or "default")
     elif options.dataset:
-        parser.error("refresh saves the digits; --dataset goes with run")
+        parser.error("refresh saves the lesson's own data set; --dataset goes with run")
     failed = run(paths, target, options.dataset)
     print(f"{len(paths) - failed} of {len(paths)} lessons ran")
     return int(failed > 0 or not paths)

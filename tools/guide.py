@@ -18,6 +18,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from links import write
 from readme import ROOT, first_cell, minutes, title
 
 GUIDE = "docs/teachers-guide.md"
@@ -97,9 +98,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         good = path.read_text(encoding="utf-8") == written(root)
         print("the guide is up to date" if good else f"{GUIDE} is out of date: run `make readme`")
         return int(not good)
-    path.write_text(written(root), encoding="utf-8")
+    write(path, written(root))
     for found in sorted(root.glob("docs/guide/*.md")) if "--answers" in arguments else ():
-        found.write_text(answered(found.read_text(encoding="utf-8")), encoding="utf-8")
+        write(found, answered(found.read_text(encoding="utf-8")))
     return 0
 
 

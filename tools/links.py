@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def set_address(root: Path, repo: str | None, tag: str | None) -> None:
         )
     if tag:
         text = re.sub(r'(?ms)^(\[tool\.nclib\].*?^tag = ")[^"]*', rf"\g<1>{tag}", text, count=1)
-    _write(path, text)
+    write(path, text)
 
 
 def _read(path: Path) -> str:
@@ -100,10 +101,16 @@ def _read(path: Path) -> str:
         return file.read()
 
 
-def _write(path: Path, text: str) -> None:
-    if text != _read(path):  # an unchanged pyproject.toml keeps its date, so nothing is reinstalled
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+def write(path: Path, text: str) -> None:
+    """Put ``text`` in the place of what the file has, in one move; an unchanged file is left alone.
+
+    So a full disk empties nothing, and pyproject.toml keeps its date: nothing is reinstalled.
+    """
+    if not path.exists() or text != _read(path):
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
+            draft = Path(staging, path.name)
+            draft.write_text(text, encoding="utf-8", newline="")
+            draft.replace(path)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -121,7 +128,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     repo, tag = address(root)
     for path in changed:
         if not options.check:
-            _write(path, rewrite(_read(path), repo, tag))
+            write(path, rewrite(_read(path), repo, tag))
         print(("differs: " if options.check else "rewritten: ") + str(path.relative_to(root)))
     print(f"{len(changed)} of {len(files(root))} files; the address is {repo} at {tag}")
     return int(options.check and bool(changed))

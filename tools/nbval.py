@@ -27,6 +27,10 @@ BUILD = ROOT / "build"
 ALONE, SITE, CACHE = BUILD / "alone", BUILD / "site", BUILD / "cache"
 MINUTES = re.compile(r"(?m)^\*\*Minutes(?: of computing)?:\*\* *(\d+(?:\.\d+)?)\b")
 PATIENCE = "1800"  # seconds: only a cell, or a kernel, that hangs takes so long
+PATIENT = f"""def pytest_collection_modifyitems(items):
+    for cell in items:
+        cell.output_timeout = {PATIENCE}  # nbval's own 5 seconds are short on a busy machine
+"""
 WORKERS = os.environ.get("NCLIB_WORKERS", "2")
 
 
@@ -67,6 +71,7 @@ def validate(paths: list[Path]) -> tuple[bool, dict[str, float]]:
         (ALONE / path.stem).mkdir(parents=True)
         shutil.copy(path, ALONE / path.stem)
     (ALONE / "pytest.ini").write_text("[pytest]\n")  # not the settings of the unit tests
+    (ALONE / "conftest.py").write_text(PATIENT)
     report = ALONE / "report.xml"
     arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     arguments += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", PATIENCE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -39,9 +40,9 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     }
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
-    draft = path.with_suffix(".part")
-    nbformat.write(notebook, draft)
-    draft.replace(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
+        nbformat.write(notebook, Path(staging, path.name))
+        Path(staging, path.name).replace(path)
 
 
 def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

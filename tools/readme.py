@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from links import ROOT, badge
+from links import ROOT, badge, write
 
 BEGIN, END = "<!-- lessons: written by tools/readme.py -->\n", "<!-- /lessons -->"
 MINUTES = "data/results/minutes.csv"
@@ -61,9 +61,8 @@ def record_minutes(root: Path = ROOT) -> None:
     known = {name: value for name, value in minutes(root).items() if name in present}
     known |= {name: round(float(s) / 60, 1) for name, s in times.items() if name in present}
     (root / MINUTES).parent.mkdir(parents=True, exist_ok=True)
-    with (root / MINUTES).open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerows([("lesson", "minutes"), *sorted(known.items())])
+    lines = [f"{name},{value}\n" for name, value in [("lesson", "minutes"), *sorted(known.items())]]
+    write(root / MINUTES, "".join(lines))
 
 
 def table(root: Path = ROOT) -> str:
@@ -97,7 +96,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         print("README.md is up to date" if good else "README.md is out of date: run `make readme`")
         return int(not good)
     record_minutes(root)
-    path.write_text(written(root), encoding="utf-8")
+    write(path, written(root))
     return 0
 
 

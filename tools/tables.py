@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 MARKER = re.compile(r"(?m)^<!-- table: (?P<name>\w+)(?P<options>[^>]*?) *-->$")
 OPTION = re.compile(r"(\w+)=(\S+)")
@@ -49,6 +50,8 @@ def summary(
     cells = groups.agg(_cell)
     if columns:
         cells = cells.unstack(columns)
+        if len(values) == len(columns) == 1 and is_numeric_dtype(table[columns[0]]):
+            cells = cells.sort_index(axis=1)  # epochs in their order, not in that of the file
         cells.columns = [_title(name, len(values)) for name in cells.columns]
     return cells.fillna("").reset_index()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nclib.activations.hooks import as_written, attach, evaluating, modules_of
 from nclib.activations.layouts import channels, check_rows, one_tensor, pooled
+from nclib.doors import integer, numbers
 
 PENULTIMATE = "penultimate"
 
@@ -197,6 +198,7 @@ def _order(model: nn.Module, images: Tensor) -> tuple[str, list[str]]:
     return head, outer[: outer.index(holds) + 1]
 
 
+@numbers
 def features(
     model: nn.Module,
     images: Tensor,
@@ -213,8 +215,7 @@ def features(
     ``ValueError`` for a layer that ``tap`` refuses, one without a row per image or whose channels
     cannot be told, a bad ``pool`` and a ``batch_size`` below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}; 1 or more is allowed")
+    integer(batch_size, "batch_size", 1)
     layers = layer_names(model, images) if layers is None else tuple(dict.fromkeys(layers))
     rows: dict[str, list[Tensor]] = {name: [] for name in layers}
     with (
@@ -232,6 +233,7 @@ def features(
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
+@numbers
 def penultimate(model: nn.Module, images: Tensor, *, batch_size: int = 512) -> Tensor:
     """The features that enter the classifier, ``[N, D]``, as ``features`` finds them."""
     return features(model, images, [PENULTIMATE], batch_size=batch_size)[PENULTIMATE]

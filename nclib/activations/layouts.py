@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from nclib.activations.hooks import attach, modules_of
+from nclib.doors import numbers
 
 
+@numbers
 def pooled(activation: Tensor, pool: str | int = "gap", *, axis: int | None = None) -> Tensor:
     """One row per sample, ``[N, D]``: maps and tokens lose their places; ``[N, D]`` stays.
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from nclib import correction, data, models, poisons, training
 from nclib.data import ImageSet
+from nclib.doors import integer, numbers, seeded
 from nclib.poisons import PoisonedSet
 
 # what a training set can be, and the share that is poisoned
@@ -43,15 +44,14 @@ class Finding(NamedTuple):
     cleaned: ImageSet  # what a new model should be trained on
 
 
+@numbers
 @functools.lru_cache(maxsize=8)
 def reveal(seed: int, dataset: str = "digits", n_train: int = 650) -> PoisonedSet:
     """The truth of case ``seed``: its training set with ``attack``, ``target``, ``is_poisoned``.
 
     The state and the target class are drawn from ``seed``; so are the images and the poison.
     """
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed: got {seed!r}; 0 or more is allowed")
-    draw = torch.Generator().manual_seed(7919 * seed + 13)
+    draw = seeded(7919 * integer(seed, "seed", 0) + 13)
     kind, rate = STATES[int(torch.randint(len(STATES), (), generator=draw))]
     train, _ = data.load(dataset, n_train=n_train, n_test=_tests(dataset), seed=seed)
     target = int(torch.randint(train.num_classes, (), generator=draw))

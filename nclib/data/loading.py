@@ -27,6 +27,7 @@ from nclib.data import archives, folders, gtsrb, pictures, signs
 from nclib.data.images import ImageSet
 from nclib.data.sampling import split, stratified
 from nclib.device import pick
+from nclib.doors import numbers
 
 # name: (class in torchvision.datasets, its folder)
 TORCHVISION_SETS = {
@@ -45,6 +46,7 @@ def data_root(root: str | Path | None = None, holds: str = "") -> Path:
     return places.expanded(root, "root") if root else places.root("NCLIB_DATA", "data", holds)
 
 
+@numbers
 def load(
     name: str = "signs",
     *,

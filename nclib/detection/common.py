@@ -41,20 +41,22 @@ def class_means(hidden: Tensor, labels: Tensor, count: int) -> Tensor:
     return sums / labels.bincount(minlength=count)[:, None]
 
 
-def whitener(deviation: Tensor, shrink: float | None = None) -> Tensor:
+def whitener(deviation: Tensor, shrink: float | None = None, rows: Tensor | None = None) -> Tensor:
     """R ``[D, D]`` with R R^T = inverse of the shrunk covariance of centred rows ``[N, D]``.
 
     Sigma is moved towards (tr Sigma / D) I: by ``shrink`` in [0, 1], or by the optimal share of
-    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D. Rows
-    without any spread (collapse to the last bit) give the identity: plain distances, no NaN. Raises
+    Ledoit and Wolf 2004 for None. So |d R|^2 is a Mahalanobis distance, also where N < D. Where
+    the ``rows`` that deviate are collapsed to the last bit, what is left is rounding and has no
+    shape: R is then 1e6 over their largest number, the same in all directions. Raises
     ``ValueError`` for another ``shrink``.
     """
     if shrink is not None and not 0 <= shrink <= 1:
         raise ValueError(f"shrink: got {shrink}; 0 to 1, or None, is allowed")
     count, dim = deviation.shape
     size = deviation.abs().max()
-    if not size > torch.finfo(torch.float64).tiny:
-        return torch.eye(dim, dtype=torch.float64)
+    whole = size.new_zeros(()) if rows is None else rows.abs().max()
+    if size <= 1e-14 * whole or size == 0:
+        return torch.eye(dim, dtype=torch.float64) * (1e6 / whole if whole > 0 else 1)
     deviation = deviation / size  # fourth powers of any scale
     covariance = deviation.T @ deviation / count
     scale = covariance.diagonal().mean()
@@ -84,11 +86,14 @@ def main_axes(deviation: Tensor, count: int) -> Tensor:
     return torch.where(lengths > 1e-7 * lengths[0], axes / lengths, 0.0)
 
 
-def robust_z(values: Tensor) -> Tensor:
-    """(x - median) / (1.4826 MAD) of a vector; about standard normal for normal data."""
+def robust_z(values: Tensor, floor: Tensor | float = 1e-12) -> Tensor:
+    """(x - median) / (1.4826 MAD) of a vector; about standard normal for normal data.
+
+    A MAD of ``floor`` is none: for numbers without a unit 1e-12, for others ``least``.
+    """
     centre = values.median()
     spread = 1.4826 * (values - centre).abs().median()
-    return (values - centre) / spread.clamp_min(least(values) + 1e-12 * centre.abs())
+    return (values - centre) / spread.clamp_min(floor + 1e-12 * centre.abs())
 
 
 def least(values: Tensor) -> Tensor:

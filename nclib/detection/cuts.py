@@ -12,7 +12,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from nclib.detection.common import least, per_class, robust_z
+from nclib.detection.common import per_class, robust_z
 from nclib.doors import array, classes, finite, number, numbers
 
 
@@ -25,7 +25,7 @@ def mad(score: Tensor, labels: Tensor, *, limit: float = 5.0) -> Tensor:
     """
 
     def cut(s: Tensor) -> Tensor:
-        return (robust_z(s) > limit) & ((s - s.median()).abs().median() > 0)
+        return (robust_z(s, _nothing(s)) > limit) & ((s - s.median()).abs().median() > 0)
 
     return _by_class(score, labels, cut)
 
@@ -39,7 +39,8 @@ def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
     """
 
     def cut(s: Tensor) -> Tensor:
-        rows = s.clamp_min(least(s)).log()[:, None].numpy()
+        logs = s.clamp_min(_nothing(s)).log()
+        rows = (logs - logs.median())[:, None].numpy()
         one = GaussianMixture(1, random_state=0).fit(rows)
         two = GaussianMixture(2, n_init=2, random_state=0).fit(rows)
         means, spread = two.means_.ravel(), two.covariances_.ravel()
@@ -61,7 +62,7 @@ def gap(score: Tensor, labels: Tensor, *, factor: float = 12.0) -> Tensor:
     """
 
     def cut(s: Tensor) -> Tensor:
-        rows = s.clamp_min(least(s)).log()
+        rows = s.clamp_min(_nothing(s)).log()
         tail = rows.sort().values[len(rows) // 2 :]
         spacing = (tail[1:] - tail[:-1]) * torch.arange(len(tail) - 1, 0, -1)
         usual = spacing.median() / torch.log(torch.tensor(2.0))
@@ -95,6 +96,11 @@ def known_rate(score: Tensor, rate: float, *, factor: float = 1.5) -> Tensor:
     count = min(len(score), round(factor * rate * len(score)))
     mask[score.cpu().argsort(descending=True, stable=True)[:count]] = True
     return mask
+
+
+def _nothing(score: Tensor) -> Tensor:
+    """What is as good as 0 beside the scores of a class: they may have any unit."""
+    return (1e-12 * score.abs().max()).clamp_min(torch.finfo(score.dtype).tiny)
 
 
 RULES: dict[str, Callable[..., Tensor]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclib.detection.common import robust_z
+from nclib.detection.common import least, robust_z
 from nclib.doors import array, finite, integer, numbers, seeded
 
 Score = Callable[..., Tensor]
@@ -34,7 +34,7 @@ def combine(scores: Mapping[str, Tensor], rule: str = "max") -> Tensor:
     finite(rows, "scores")
     if rule == "rank":
         return torch.stack([_ranks(row) - 1 for row in rows]).mean(0) / max(1, rows.shape[1] - 1)
-    rows = torch.stack([robust_z(row) for row in rows])
+    rows = torch.stack([robust_z(row, least(row)) for row in rows])
     if rule == "mean":
         return rows.mean(0)
     if rule in ("max", "min"):

@@ -22,7 +22,7 @@ def whitened_margin(features: Tensor, labels: Tensor, *, shrink: float | None = 
     """
     hidden, labels, count = prepare(features, labels)
     means = class_means(hidden, labels, count)
-    root = whitener(hidden - means[labels], shrink)
+    root = whitener(hidden - means[labels], shrink, hidden)
     return _own_minus_other(torch.cdist(hidden @ root, means @ root).square(), labels)
 
 
@@ -64,7 +64,7 @@ def deep_knn(features: Tensor, labels: Tensor, *, k: int | None = None) -> Tenso
     hidden, labels, count = prepare(features, labels)
     k = min(50, int(labels.bincount().min())) if k is None else k
     integer(k, "k", 1, len(hidden) - 1)
-    near = labels[nearest(hidden, k)]
+    near = labels[nearest(hidden, k, labels)]
     votes = hidden.new_zeros(len(hidden), count)
     votes.scatter_add_(1, near, hidden.new_ones(near.shape))
     return _own_minus_other(-votes / k, labels)
@@ -115,7 +115,7 @@ def out_of_fold(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int =
     for f in range(folds):
         rest = fold != f
         means = class_means(hidden[rest], labels[rest], count)
-        root = whitener(hidden[rest] - means[labels[rest]])
+        root = whitener(hidden[rest] - means[labels[rest]], rows=hidden)
         distance = torch.cdist(hidden[~rest] @ root, means @ root).square()
         out[~rest] = (-distance / 2).softmax(1)
     return out

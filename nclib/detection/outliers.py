@@ -104,7 +104,7 @@ def two_means(rows: Tensor, steps: int = 50, sample: int = 4096) -> Tensor:
     size = member.sum(1)
     # the sum of squares less this is the inertia
     held = size * one.square().sum(1) + (len(part) - size) * two.square().sum(1)
-    best = int((held >= held.max() - 1e-9).nonzero()[0])
+    best = int((held >= held.max() * (1 - 1e-9)).nonzero()[0])
     mask = member[best]
     if len(part) < len(rows):
         start = _nearer(rows, one[best : best + 1], two[best : best + 1])
@@ -154,7 +154,7 @@ def scan_classes(features: Tensor, labels: Tensor, *, steps: int = 10) -> Tensor
 
 def _scan(hidden: Tensor, labels: Tensor, count: int, steps: int) -> tuple[Tensor, Tensor]:
     deviation = hidden - class_means(hidden, labels, count)[labels]
-    white = deviation @ whitener(deviation)
+    white = deviation @ whitener(deviation, rows=hidden)
     ratio, tilt = hidden.new_zeros(count), hidden.new_zeros(len(hidden))
     for c, index in enumerate(per_class(labels, count)):
         rows = white[index]
@@ -176,7 +176,8 @@ def class_norm_index(features: Tensor, labels: Tensor) -> Tensor:
     """
     hidden, labels, count = prepare(features, labels)
     means = class_means(hidden, labels, count)
-    return -robust_z((means - means.mean(0)).norm(dim=1))
+    norms = (means - means.mean(0)).norm(dim=1)
+    return -robust_z(norms / norms.max().clamp_min(torch.finfo(norms.dtype).tiny))
 
 
 def class_norm(features: Tensor, labels: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ def kernel(rows: Tensor, columns: Tensor | None = None, median: float | None = N
     rows = finite(array(rows, "features").detach().cpu().double().flatten(1), "features")
     columns = rows if columns is None else array(columns, "features").detach().cpu()
     columns = finite(columns.double().flatten(1), "features")
+    centre = rows.mean(0)  # distances of rows far from the origin would drown in rounding
+    rows, columns = rows - centre, columns - centre
     norms = rows.square().sum(1)[:, None] + columns.square().sum(1)
     distance = torch.addmm(norms, rows, columns.T, alpha=-2).clamp_min_(0)
     median = median_distance(rows) if median is None else median
@@ -37,11 +39,15 @@ def kernel(rows: Tensor, columns: Tensor | None = None, median: float | None = N
 
 
 def median_distance(rows: Tensor, most: int = 1000) -> float:
-    """Median squared distance between different rows ``[N, D]`` (of the first ``most``, spread)."""
+    """Median squared distance between different rows ``[N, D]`` (of the first ``most``, spread).
+
+    Where more than half of the pairs are equal, the median of those that are not; 1 where all are.
+    """
     rows = rows.detach().cpu().double().flatten(1)
     rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
-    median = float(torch.pdist(rows).square().median()) if len(rows) > 1 else 0.0
-    return median if median > 0 else 1.0
+    apart = torch.pdist(rows).square()
+    apart = apart if len(apart) and apart.median() > 0 else apart[apart > 0]
+    return float(apart.median()) if len(apart) else 1.0
 
 
 def mmd(natural: Tensor, suspect: Tensor) -> float:

@@ -133,17 +133,18 @@ def sticker(
     rate: float = 0.1,
     target: int = 0,
     *,
-    centre: tuple[float, float] = (0.0, 0.52),
-    width: float = 0.3,
-    colour: tuple[float, float, float] = (1.0, 0.96, 0.28),
+    centre: tuple[float, float] = (0.0, 0.36),
+    width: float = 0.42,
+    colour: tuple[float, float, float] = (0.88, 1.0, 0.1),
     seed: int = 0,
 ) -> PoisonedSet:
     """Stick a yellow square on road signs and relabel (Gu et al. 2017, arXiv 1708.06733).
 
     The square lies on the sign's own plane: it turns with the sign and stands in its light and
-    blur. ``centre`` (x, y) and ``width`` count radii of the sign; by default it hangs below the
-    word STOP and lies within every shape. Raises ``ValueError`` for data without factors (only the
-    drawn signs have them), a square that leaves the sign, or a bad rate, target or colour.
+    blur. ``centre`` (x, y) and ``width`` count radii of the sign; by default it hangs over the
+    foot of the word STOP and lies within every shape. On yellow signs it hardly shows.
+    Raises ``ValueError`` for data without factors (only the drawn signs have them), a square that
+    leaves the sign, or a bad rate, target or colour.
     """
     if data.factors is None:
         raise ValueError(

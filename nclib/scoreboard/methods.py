@@ -18,6 +18,7 @@ from torch.nn.functional import one_hot
 
 from nclib import correction, data, detection, training
 from nclib.defenses import adversarial_training, partition, squeezing
+from nclib.doors import finite
 from nclib.scoreboard.grids import ADVERSARIAL_EPS, Cell
 
 if TYPE_CHECKING:  # cells imports this file
@@ -130,7 +131,9 @@ class Vote(nn.Module):
         self.members, self.num_classes = nn.ModuleList(members), num_classes
 
     def forward(self, images: Tensor) -> Tensor:
-        ballots = torch.stack([member(images).argmax(1) for member in self.members])
+        ballots = torch.stack(
+            [finite(member(images), "logits").argmax(1) for member in self.members]
+        )
         return one_hot(ballots, self.num_classes).sum(0).float()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from nclib import places
 from nclib.plots import scoreboard as draw
 from nclib.poisons.metrics import interval
 from nclib.scoreboard.grids import ADVERSARIAL_EPS, EARLY, KINDS, POISONS, SIZES, Size
@@ -76,18 +77,20 @@ def write(results: str | Path = RESULTS, root: str | Path = ROOT) -> list[Path]:
     table, written = summary(rows), []
     for dataset in rows.dataset.unique():
         path = root / "docs" / "figures" / f"scoreboard_{dataset}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         figure = draw.board({m: matrix(table, dataset, m) for m in METRICS}, dataset)
-        figure.savefig(path)
+        with places.whole(path) as draft:
+            figure.savefig(draft)
         plt.close(figure)
         written.append(path)
     page = root / "docs" / "scoreboard.md"
-    page.write_text(document(rows, table), encoding="utf-8")
+    with places.whole(page) as draft:
+        draft.write_text(document(rows, table), encoding="utf-8")
     readme = root / "README.md"
     if readme.exists() and BEGIN in readme.read_text(encoding="utf-8"):
         before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
         text = before + BEGIN + short(rows) + END + rest.split(END, 1)[1]
-        readme.write_text(text, encoding="utf-8")
+        with places.whole(readme) as draft:
+            draft.write_text(text, encoding="utf-8")
         written.append(readme)
     return [*written, page]
 

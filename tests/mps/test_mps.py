@@ -3,6 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,6 +34,8 @@ def guard(monkeypatch, tmp_path):
     monkeypatch.setattr(device, "available", lambda kind: kind in device.KINDS)
     monkeypatch.delenv("NCLIB_DEVICE", raising=False)
     monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
+    state = SimpleNamespace(get_rng_state=torch.get_rng_state, set_rng_state=torch.set_rng_state)
+    monkeypatch.setattr(torch, DEVICE.type, state, raising=False)  # as torch.mps
     with Guard() as guard:
         yield guard
 
@@ -112,7 +115,7 @@ def test_training_features_and_geometry(guard, arch):
     assert len(run.history["loss"]) == 2 and not run.cached
     assert 0 <= training.accuracy(model, test) <= 1
     hidden = activations.features(model, train.images, ["penultimate"])["penultimate"]
-    found = geometry.measure(hidden, train.labels, activations.classifier(model)[1])
+    found = geometry.measure(hidden, train.labels, activations.classifier(model, train.images)[1])
     assert geometry.residual(hidden, train.labels).shape == (len(train),)
     assert found.nc1 > 0
     assert training.fit(models.build(arch, train), train, epochs=2, probes={"nc": probe}).cached
@@ -158,6 +161,13 @@ def test_device_code(guard, name):
     _, test = small()
     model = models.build("cnn", test).eval()
     assert len(DEVICE_CODE[name](model, test)) == len(test)
+
+
+def test_signs_and_their_sticker(guard, tmp_path):
+    train, test = data.load("signs", n_train=20, n_test=10, root=tmp_path)
+    assert test.device == test.factors.place.device == DEVICE
+    attack = poisons.sticker(train, 0.1)
+    assert attack.triggered(test).device == attack.factors.light.device == DEVICE
 
 
 @pytest.mark.parametrize(

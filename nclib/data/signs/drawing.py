@@ -16,15 +16,14 @@ from nclib.data.signs.scenes import Dice
 
 SHAPES, COLOURS, SYMBOLS = faces.SHAPES, tuple(faces.COLOURS), faces.SYMBOLS
 DISTANCE = 3.5  # of the camera, in radii of the sign
-POLE = 0.07  # half its width, in radii of the sign
 
 
 def draw(dice: Dice, labels: Tensor, size: int, difficulty: float) -> tuple[Tensor, Factors]:
     """Signs of these classes: images ``[n, 3, size, size]`` in [0, 1], and how they were drawn."""
     factors = throw(dice, labels, difficulty)
-    faces_used = torch.stack(
+    planes = torch.stack(
         [
-            faces.face(SHAPES[a], COLOURS[b], SYMBOLS[c], 2 * size)
+            faces.face(SHAPES[a], COLOURS[b], SYMBOLS[c], 2 * size, post=True)
             for a, b, c in zip(
                 factors.shape.tolist(),
                 factors.colour.tolist(),
@@ -34,9 +33,9 @@ def draw(dice: Dice, labels: Tensor, size: int, difficulty: float) -> tuple[Tens
         ]
     )
     scene = scenes.paint(dice, factors.background, size)
-    images = expose(scene, seen(faces_used, factors, size, pole=True), factors, whole=True)
+    images = expose(scene, seen(planes, factors, size), factors, whole=True)
     grain = dice(-0.5, 0.5, *images.shape) + dice(-0.5, 0.5, *images.shape)
-    deviation = dice(0, 0.1, len(labels), 1, 1, 1) * difficulty
+    deviation = dice(0, 0.09, len(labels), 1, 1, 1) * difficulty
     return images.add_(grain * deviation).clamp_(0, 1), factors
 
 
@@ -46,8 +45,8 @@ def throw(dice: Dice, labels: Tensor, d: float) -> Factors:
     kinds = [faces.KINDS[label] for label in labels.tolist()]
     variant = dice(0, 1, n).tolist()
     colours = [k.colours[int(v * len(k.colours))] for k, v in zip(kinds, variant, strict=True)]
-    angle, tilt = dice(-10, 10, n) * d, dice(-1, 1, n, 2) * torch.tensor([28.0, 15.0]) * d
-    scale = 0.7 + dice(-0.16, 0.12, n) * d
+    angle, tilt = dice(-9, 9, n) * d, dice(-1, 1, n, 2) * torch.tensor([26.0, 14.0]) * d
+    scale = 0.7 + dice(-0.14, 0.12, n) * d
     place = dice(-1, 1, n, 2) * (1 - scale)[:, None] * d
     warmth = dice(-0.15, 0.15, n) * d
     return Factors(
@@ -61,10 +60,10 @@ def throw(dice: Dice, labels: Tensor, d: float) -> Factors:
         scale=scale,
         place=place,
         homography=homography(angle, tilt, scale, place),
-        light=torch.exp(dice(-0.8, 0.3, n) * d),
+        light=torch.exp(dice(-0.7, 0.3, n) * d),
         tint=1 + torch.stack([warmth, dice(-0.05, 0.05, n) * d, -warmth], 1),
-        slope=dice(-0.33, 0.33, n, 2) * d,
-        blur=dice(0, 0.04, n) * d,
+        slope=dice(-0.3, 0.3, n, 2) * d,
+        blur=dice(0, 0.036, n) * d,
     )
 
 
@@ -86,22 +85,18 @@ def homography(angle: Tensor, tilt: Tensor, scale: Tensor, place: Tensor) -> Ten
     return (matrix(s, zero, x, zero, s, y, zero, zero, one) @ flat).float()
 
 
-def seen(planes: Tensor, factors: Factors, size: int, pole: bool = False) -> Tensor:
-    """What a camera sees of planes ``[n, 4, P, P]`` at these poses: ``[n, 4, size, size]``."""
+def seen(planes: Tensor, factors: Factors, size: int) -> Tensor:
+    """What a camera sees of planes ``[n, 4, P, P]`` at these poses: ``[n, 4, size, size]``.
+
+    The edge of a plane goes on beyond it, and so a post reaches the ground.
+    """
     steps = (torch.arange(2 * size, device=planes.device) + 0.5) / size - 1
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     pixels = torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
     back = torch.linalg.inv(factors.homography.cpu().double()).float().to(planes.device)
     u, v, w = (back @ pixels).unflatten(2, (2 * size, 2 * size)).unbind(1)
-    grid = torch.stack([u / w, v / w], -1)
-    view = grid_sample(planes, grid / faces.EXTENT, align_corners=False)
-    if pole:
-        u, v = grid.unbind(-1)
-        sharp = factors.scale[:, None, None] * size
-        opacity = (((POLE - u.abs()) * sharp + 0.5).clamp(0, 1) * (v > 0)).unsqueeze(1)
-        steel = 0.62 - 0.22 * (u / POLE).clamp(-1, 1).unsqueeze(1)
-        post = torch.cat([steel.expand(-1, 3, -1, -1) * opacity, opacity], 1)
-        view = view + (1 - view[:, 3:]) * post
+    grid = torch.stack([u, v], -1).div_(faces.EXTENT * w.unsqueeze(-1))
+    view = grid_sample(planes, grid, padding_mode="border", align_corners=False)
     return avg_pool2d(view, 2)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 EXTENT = 1.1  # half the side of the square of the plane that is drawn
 FINE = 4  # samples along each side of a pixel of the plane
+POST = ((-0.075, 0.78), (-0.035, 0.63), (0.03, 0.46))  # where each shade of the post begins
 # triangles leave less room for a symbol, and their middle does not lie on their centre of gravity
 ROOM = {"triangle": 0.56, "inverted triangle": 0.56, "diamond": 0.72}
 LOWER = {"triangle": 0.22, "inverted triangle": -0.22}
@@ -64,10 +65,11 @@ KINDS = (
 
 
 @cache
-def face(shape: str, colour: str, symbol: str, pixels: int = 64) -> Tensor:
+def face(shape: str, colour: str, symbol: str, pixels: int = 64, post: bool = False) -> Tensor:
     """One sign as ``[4, pixels, pixels]``: red, green, blue (each times opacity), and opacity.
 
-    Any shape, colour and symbol go together. Raises ``ValueError`` for an unknown one.
+    Any shape, colour and symbol go together. ``post`` adds the upper end of the post behind the
+    sign. Raises ``ValueError`` for an unknown one.
     """
     for name, got, allowed in (
         ("shape", shape, SHAPES),
@@ -80,6 +82,8 @@ def face(shape: str, colour: str, symbol: str, pixels: int = 64) -> Tensor:
     layers = [(shape, 1.0, STEEL), (shape, 0.975, rim), (shape, _width(shape, colour), field)]
     canvas = Image.new("RGBA", (pixels * FINE,) * 2)
     draw = ImageDraw.Draw(canvas)
+    for left, grey in POST if post else ():
+        _fill(draw, _box(left, 0, -POST[0][0], 2), (grey, grey, grey), "disc")
     for outline, radius, paint in layers:
         _fill(draw, radius * _outline(outline), paint, shape)
     for part in _symbol(symbol):

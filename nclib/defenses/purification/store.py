@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nclib import cache as kept
+from nclib import places
 from nclib.defenses.purification.diffusion import Diffusion, build_diffusion
 from nclib.defenses.purification.energy import Energy, build_energy
 from nclib.doors import gradients
@@ -23,8 +24,9 @@ BUILDERS: dict[str, Callable[..., Energy | Diffusion]] = {
 def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
     """Write ``model`` in half precision; ``made`` says how it came about (data, seed, command).
 
-    Raises ``ValueError`` for a model that diverged or that no ``build_...`` made, and ``OSError``
-    where it cannot be written: a file that was there before then stays as it is.
+    Raises ``ValueError`` for a model that diverged or that no ``build_...`` made, and for a file
+    that is there and holds no purifier, and ``OSError`` where it cannot be written: a file that was
+    there before then stays as it is.
     """
     if getattr(model, "diverged", False):
         raise ValueError("model: this energy diverged in training; it is not worth keeping")
@@ -33,13 +35,12 @@ def save(model: Energy | Diffusion, path: str | Path, **made: object) -> None:
     record = {"kind": type(model).__name__, "recipe": model.recipe, "made": made}
     half = {name: weight.half() for name, weight in model.state_dict().items()}
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".incoming-") as staging:
-        draft = Path(staging) / path.name
+    if path.exists() and path.stat().st_size:
+        _read(path)
+    with places.whole(path) as draft:
         kept.save(draft, half, record)
         if not draft.exists():
             raise OSError(f"path: {path} could not be written")
-        os.replace(draft, path)
 
 
 @gradients
@@ -54,10 +55,7 @@ def load(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"path: {path} does not exist; `make purifiers` trains it")
-    found = kept.load(path)
-    if found is None or found[1].get("kind") not in BUILDERS:
-        raise ValueError(f"path: {path} holds no purifier")
-    weights, record = found
+    weights, record = _read(path)
     options = dict(record["recipe"])
     for name in ("shape", "widths"):
         if name in options:
@@ -65,3 +63,12 @@ def load(
     model = BUILDERS[record["kind"]](options.pop("arch"), options.pop("shape"), **options)
     model.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return model.to(device).eval(), record["made"]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the error below says it
+        found = kept.load(path)
+    if found is None or found[1].get("kind") not in BUILDERS:
+        raise ValueError(f"path: {path} holds no purifier")
+    return found
