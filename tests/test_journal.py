@@ -228,7 +228,7 @@ def test_a_full_disk_takes_an_entry_whole_or_not_at_all_and_says_so(tmp_path):
     for limit in (100, 5000, 20_000, 33_000, 36_000, 45_000):
         path = tmp_path / f"log {limit}"
         child = program(FULL, path, limit, stderr=subprocess.DEVNULL)
-        lines = [line.split() for line in child.communicate(timeout=120)[0].splitlines()]
+        lines = [line.split() for line in child.communicate(timeout=600)[0].splitlines()]
         assert child.returncode == 0 and len(lines) == 20
         accepted = [f"{i} {part}" for word, i, *_ in lines if word == "in" for part in range(4)]
         assert all(told == ["True"] for word, _, *told in lines if word == "refused")
@@ -351,7 +351,7 @@ def test_a_folder_that_cannot_be_written_can_be_read(torn, ahead):
             file.chmod(0o444)
         before = folder_of(path)
         os.chmod(folder, 0o555)
-        out = program(READ_ONLY, path).communicate(timeout=60)[0].splitlines()
+        out = program(READ_ONLY, path).communicate(timeout=600)[0].splitlines()
         assert out[0].split() == (KEYS if ahead else KEYS[:1])
         assert len(out) == 3 and all(line.startswith(f"told: path: {path}") for line in out[1:])
         os.chmod(folder, 0o755)
@@ -377,7 +377,7 @@ def test_a_start_without_room_for_shared_memory_works_too(tmp_path):
     code = "resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, resource.RLIM_INFINITY))\n"
     code += "book = started(sys.argv[1])\nbook.add({'a': {}})\nprint(*book.read()[1])"
     child = program(code, tmp_path / "log", stderr=subprocess.PIPE)
-    out, told = child.communicate(timeout=60)
+    out, told = child.communicate(timeout=600)
     assert out == "a\n" and "no write-ahead mode" in told and os.listdir(tmp_path) == ["log"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

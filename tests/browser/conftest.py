@@ -44,7 +44,7 @@ def browser():
 @pytest.fixture
 def page(browser):
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(120_000)
     yield page
     address = page.url.partition("/lab")[0]
     page.close()

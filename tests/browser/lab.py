@@ -22,7 +22,7 @@ SETTINGS = {  # no question about news in front of the cells; all cells on the p
 }
 TRACEBACK = re.compile(r"(?m)^-{60,}$|^Traceback \(most recent call last\)")
 NAMED = re.compile(r"\w*(Error|Exception): |Error displaying")  # as a widget of the course says it
-PATIENCE = 300_000  # milliseconds for a lesson
+PATIENCE = 1_800_000  # milliseconds for a lesson
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def serve(root: Path, private: Path, pythonpath: str = "") -> Iterator[str]:
 
 
 def _wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
-    for _ in range(240):
+    for _ in range(1200):
         if server.poll() is not None:
             break
         try:
@@ -69,8 +69,8 @@ def _wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
 
 def open_notebook(page: Page, address: str, path: str) -> Locator:
     """Open a notebook, wait until its kernel is ready, and return its panel."""
-    page.goto(f"{address}/lab/tree/{path}?reset", timeout=120_000)
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
+    page.goto(f"{address}/lab/tree/{path}?reset", timeout=600_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=600_000)
     panel = page.locator(".jp-NotebookPanel:visible")
     panel.locator(".jp-CodeCell").first.wait_for()
     return panel
@@ -90,13 +90,13 @@ def run_all(page: Page, panel: Locator) -> None:
     panel.locator(".jp-MarkdownCell").first.click()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    panel.locator(".jp-InputPrompt", has_text="[*]").first.wait_for(timeout=60_000)
+    panel.locator(".jp-InputPrompt", has_text="[*]").first.wait_for(timeout=300_000)
     page.wait_for_function(
         """() => [...document.querySelectorAll('.jp-NotebookPanel .jp-InputPrompt')]
               .every(prompt => !prompt.textContent.includes('*'))""",
         timeout=PATIENCE,
     )
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=300_000)
 
 
 def errors(panel: Locator) -> list[str]:
@@ -123,6 +123,6 @@ def rewrite(page: Page, cell: Locator, source: str) -> str:
     page.wait_for_function(
         "([prompt, before]) => !prompt.textContent.includes('*') && prompt.textContent != before",
         arg=[cell.locator(".jp-InputPrompt").element_handle(), before],
-        timeout=60_000,
+        timeout=300_000,
     )
     return cell.locator(".jp-OutputArea").first.inner_text()

@@ -22,7 +22,7 @@ def move(page: Page, control: Locator, cell: Locator) -> tuple[str, str]:
     page.wait_for_function(
         f"([cell, before]) => ({FIGURES})(cell) != before",
         arg=[cell.element_handle(), before],
-        timeout=60_000,
+        timeout=300_000,
     )
     return before, cell.evaluate(FIGURES)
 
