@@ -303,6 +303,18 @@ REFUSED = {
         "logits: NaN",
     ),
     "squeezing threshold": (lambda: squeezing.threshold(SCORE), "clean_scores: NaN"),
+    "bit_depth": (lambda: squeezing.bit_depth(some().images / 0), "images: NaN"),
+    "median": (lambda: squeezing.median(some().images / 0, 4), "images: NaN"),
+    "radius": (lambda: smoothing.radius(np.array([0.5, np.nan]), 0.25), "share: got"),
+    "warp": (lambda: poisons.wanet(some(), 0.25, s=float("nan")), "s: got nan"),
+    "a rule's limit": (
+        lambda: detection.RULES["mad"](FEATURES[:, 0], LABELS, limit=float("nan")),
+        "limit: got nan",
+    ),
+    "a weight": (
+        lambda: baselines.friendly_noise(some().images, Net(), weight=float("nan")),
+        "weight: got nan",
+    ),
     "jpeg": (lambda: squeezing.jpeg(some().images / 0), "images: NaN"),
     "confusion": (lambda: poisons.metrics.confusion(Nan(), some()), "logits: NaN"),
     "confusion, more classes": (

@@ -163,7 +163,7 @@ def test_two_samples_see_neither_scale_nor_layout(cloud, scale, layout):
     assume(1e-30 < float(features.abs().max()) * scale < 1e30)
     one, two = features[labels == 0], features[labels == 1]
     apart = detection.mmd(one, two)
-    assert apart >= -1e-9 and detection.mmd(two, one) == pytest.approx(apart, abs=1e-9)
+    assert apart >= -1e-9 and detection.mmd(two, one) == pytest.approx(apart, abs=1e-6)
     assert detection.mmd(one, one) == pytest.approx(0, abs=1e-9)
     assert detection.mmd(one * scale, two * scale) == pytest.approx(apart, abs=1e-6)
     p = detection.mmd_test(laid(one, layout), two, permutations=19)
@@ -272,7 +272,11 @@ POISONS = {
 def test_any_poisons_on_one_another_know_what_is_clean(clean, names, rate, layout, seed):
     def all_of(found):
         for i, name in enumerate(names):
-            found = POISONS[name](found, rate, seed + i)
+            try:
+                found = POISONS[name](found, rate, seed + i)
+            except ValueError as error:  # the poisons before left too few to change
+                assume("this attack may change" not in str(error))
+                raise
         return found
 
     before, made = clean.images.clone(), all_of(clean)

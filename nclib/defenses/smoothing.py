@@ -46,6 +46,8 @@ def lower_bound(hits: np.ndarray | int, n: int, alpha: float) -> np.ndarray:
 @numbers
 def radius(share: np.ndarray | float, sigma: float) -> np.ndarray:
     """The L2 radius that a share of votes certifies: ``sigma * Phi^-1(share)``, 0 up to a half."""
+    if not ((np.asarray(share) >= 0) & (np.asarray(share) <= 1)).all():  # NaN is neither
+        raise ValueError(f"share: got {share}; 0 to 1 is allowed")
     return sigma * norm.ppf(np.maximum(share, 0.5))
 
 
@@ -76,7 +78,7 @@ class Certificates:
     def accuracy(self, labels: Tensor, radii: Sequence[float] | Tensor = (0.0,)) -> Tensor:
         """Certified accuracy ``[R]``: the share that is right with at least each of the radii."""
         right = self.labels == labels.cpu()
-        asked = torch.as_tensor(radii, dtype=torch.float64)
+        asked = finite(torch.as_tensor(radii, dtype=torch.float64), "radii")
         return (right[:, None] & (self.radii[:, None] >= asked)).double().mean(0)
 
 

@@ -58,6 +58,7 @@ class Squeezed(nn.Module):
 @numbers
 def bit_depth(images: Tensor, bits: int = 1) -> Tensor:
     """Round to ``2**bits`` grey levels per channel; halves go to the even level, as in numpy."""
+    finite(images.detach(), "images")
     integer(bits, "bits", 1, 8)
     levels = 2**bits - 1
     return (images * levels).round() / levels
@@ -70,6 +71,7 @@ def median(images: Tensor, size: int = 2) -> Tensor:
     The window of an even size reaches one pixel further up and left; of an even number of values
     the upper middle one counts; the border repeats in a mirror (scipy's mode "reflect").
     """
+    finite(images.detach(), "images")
     integer(size, "size", 2, min(images.shape[2:]))
     before, after = size // 2, (size - 1) // 2
     for axis in (2, 3):
@@ -112,8 +114,10 @@ def non_local_means(
     The defaults are the paper's 13-3-2 for CIFAR-10; OpenCV's colour variant, which the paper used,
     weighs lightness and colour apart.
     """
+    finite(images.detach(), "images")
+    integer(search, "search", 1), integer(patch, "patch", 1), number(strength, "strength", 0)
     reach, rim = search // 2, patch // 2
-    if search % 2 == 0 or patch % 2 == 0 or min(search, patch) < 1 or strength <= 0:
+    if search % 2 == 0 or patch % 2 == 0 or strength == 0:
         raise ValueError(
             f"search, patch, strength: got {search}, {patch}, {strength}; "
             "two odd sizes and a positive strength are allowed"

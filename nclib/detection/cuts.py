@@ -24,6 +24,8 @@ def mad(score: Tensor, labels: Tensor, *, limit: float = 5.0) -> Tensor:
     scale to measure by.
     """
 
+    number(limit, "limit")
+
     def cut(s: Tensor) -> Tensor:
         return (robust_z(s, _nothing(s)) > limit) & ((s - s.median()).abs().median() > 0)
 
@@ -37,6 +39,8 @@ def mixture(score: Tensor, labels: Tensor, *, evidence: float = 10.0) -> Tensor:
     Two are clearly better when BIC falls by ``evidence`` and the means lie two deviations apart
     (Ashman, Bird and Zepf 1994).
     """
+
+    number(evidence, "evidence")
 
     def cut(s: Tensor) -> Tensor:
         logs = s.clamp_min(_nothing(s)).log()
@@ -61,6 +65,8 @@ def gap(score: Tensor, labels: Tensor, *, factor: float = 12.0) -> Tensor:
     one mean (Renyi 1953). It has to be ``factor`` times their median over log 2.
     """
 
+    number(factor, "factor", 0)
+
     def cut(s: Tensor) -> Tensor:
         rows = s.clamp_min(_nothing(s)).log()
         tail = rows.sort().values[len(rows) // 2 :]
@@ -78,6 +84,7 @@ def agreement(
     scores: Mapping[str, Tensor], labels: Tensor, *, limit: float = 3.0, share: float = 0.75
 ) -> Tensor:
     """Above ``limit`` robust deviations in the class at a ``share`` of ``{layer: [N]}``."""
+    number(share, "share", 0, 1)
     votes = torch.stack([mad(s, labels, limit=limit) for s in scores.values()])
     return votes.double().mean(0) >= share
 

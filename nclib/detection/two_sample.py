@@ -41,12 +41,16 @@ def kernel(rows: Tensor, columns: Tensor | None = None, median: float | None = N
 def median_distance(rows: Tensor, most: int = 1000) -> float:
     """Median squared distance between different rows ``[N, D]`` (of the first ``most``, spread).
 
-    Where more than half of the pairs are equal, the median of those that are not; 1 where all are.
+    Where more than half of the pairs are equal, up to the rounding of float32, the median of those
+    that are not; 1 where all are: a collapsed class has no width to measure by.
     """
     rows = rows.detach().cpu().double().flatten(1)
     rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
     apart = torch.pdist(rows).square()
-    apart = apart if len(apart) and apart.median() > 0 else apart[apart > 0]
+    least = 1e-13 * float(apart.max()) if len(apart) else 0.0
+    if len(apart) and apart.median() > least:
+        return float(apart.median())
+    apart = apart[apart > least]
     return float(apart.median()) if len(apart) else 1.0
 
 

@@ -39,6 +39,7 @@ def clean_label_backdoor(
     """
     check_target(data, target)
     check_budget(eps)
+    number(amplify, "amplify", 0)
     trigger = corners(data.shape, amplitude)
     index = choose(data, rate, data.labels == target, seed)
     images = data.images.clone()
@@ -76,6 +77,7 @@ def narcissus(
     """
     check_target(data, target)
     check_budget(eps)
+    number(amplify, "amplify", 0)
     integer(warmup, "warmup", 0)
     integer(steps, "steps", 0)
     number(lr, "lr", 0)

@@ -15,7 +15,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from nclib.data import Factors
 from nclib.data.signs import drawing, faces
-from nclib.doors import numbers, seeded
+from nclib.doors import integer, number, numbers, seeded
 from nclib.poisons.sets import check_budget
 
 PATTERNS = ("pattern", "pixel", "checkerboard", "square")
@@ -156,6 +156,7 @@ def noise_image(shape: tuple[int, int, int], seed: int = 0) -> Tensor:
 def sinusoid(shape: tuple[int, int, int], delta: float = 40 / 255, frequency: float = 6) -> Add:
     """SIG's horizontal wave ``delta sin(2 pi j f / W)`` over the columns j."""
     check_budget(delta, "delta")
+    number(frequency, "frequency")
     wave = delta * torch.sin(2 * math.pi * torch.arange(shape[2]) * frequency / shape[2])
     return Add(wave.expand(shape).clone())
 
@@ -166,8 +167,8 @@ def warp(shape: tuple[int, int, int], s: float = 0.5, k: int = 4, seed: int = 0)
 
     The shift is about ``s / 2`` pixels. Raises ``ValueError`` for s < 0 or k < 2.
     """
-    if s < 0 or k < 2:
-        raise ValueError(f"s and k: got {s} and {k}; s >= 0 and k >= 2 are allowed")
+    number(s, "s", 0)
+    integer(k, "k", 2)
     height, width = shape[1:]
     points = torch.rand(1, 2, k, k, generator=seeded(seed)) * 2 - 1
     field = points / points.abs().mean()

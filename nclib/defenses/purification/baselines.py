@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from nclib.activations import evaluating
 from nclib.data import ImageSet, check_images, check_labels
-from nclib.doors import finite, integer, numbers, seeded
+from nclib.doors import finite, integer, number, numbers, seeded
 from nclib.doors import gradients as with_gradients
 from nclib.training import predict
 
@@ -38,11 +38,8 @@ def friendly_noise(
     the defence.
     """
     check_images(images)
-    if not 0 <= eps <= 1 or weight < 0 or steps < 0 or chunk < 1:
-        raise ValueError(
-            f"eps, weight, steps, chunk: got {eps}, {weight}, {steps}, {chunk}; "
-            "eps in [0, 1], the others not negative, chunk from 1 are allowed"
-        )
+    number(eps, "eps", 0, 1), number(weight, "weight", 0), number(lr, "lr", 0)
+    integer(steps, "steps", 0), integer(chunk, "chunk", 1)
     draw = seeded(seed, images.device)
     start = torch.rand(images.shape, generator=draw, device=images.device) * 2 - 1
     pairs = list(zip(images.split(chunk), start.split(chunk), strict=True))

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from nclib.data import check_images
 from nclib.defenses.purification.noise import Diverged, Generators, normal, to_signed
-from nclib.doors import finite, gradients, integer, numbers, seed32, seeded
+from nclib.doors import finite, gradients, integer, number, numbers, seed32, seeded
 
 LEVELS = 1000  # noise levels of the whole schedule: beta rises linearly from 1e-4 to 0.02
 TIME = 32  # numbers that tell a network the time
@@ -220,6 +220,7 @@ def train_diffusion(
     check_images(images)
     integer(updates, "updates", 1)
     integer(batch_size, "batch_size", 1)
+    number(lr, "lr", 0)
     device = images.device
     draw = seeded(seed, device)
     data, run = to_signed(images), DiffusionRun(model, {"loss": []})

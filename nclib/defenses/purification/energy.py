@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from nclib.data import check_images
 from nclib.defenses.purification.noise import Diverged, Generators, normal, to_signed
-from nclib.doors import finite, gradients, integer, seed32, seeded
+from nclib.doors import finite, gradients, integer, number, seed32, seeded
 
 CUT = 2.0  # the bank's images stay within +-2: data lie in [-1, 1]
 
@@ -179,6 +179,7 @@ def train_energy(
     """
     check_images(images)
     _check(updates, batch_size, bank_size, rejuvenate, regulariser)
+    number(lr, "lr", 0), number(noise, "noise", 0), number(limit, "limit", 0)
     device = images.device
     draw = seeded(seed, device)
     data = to_signed(images)
@@ -245,13 +246,7 @@ def _some(count: int, wanted: int, generator: torch.Generator) -> Tensor:
 def _check(
     updates: int, batch_size: int, bank_size: int, rejuvenate: float, regulariser: float
 ) -> None:
-    if updates < 1 or not 1 <= batch_size <= bank_size:
-        raise ValueError(
-            f"updates, batch_size, bank_size: got {updates}, {batch_size}, {bank_size}; "
-            "1 or more, and a bank of at least one batch, are allowed"
-        )
-    if not 0 <= rejuvenate <= 1 or regulariser < 0:
-        raise ValueError(
-            f"rejuvenate, regulariser: got {rejuvenate}, {regulariser}; "
-            "a share of 0 to 1 and a weight of 0 or more are allowed"
-        )
+    integer(updates, "updates", 1)
+    integer(bank_size, "bank_size", integer(batch_size, "batch_size", 1))
+    number(rejuvenate, "rejuvenate", 0, 1)
+    number(regulariser, "regulariser", 0)
