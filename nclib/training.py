@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from tqdm.auto import tqdm
 
 from nclib import cache as kept
-from nclib.activations import evaluating, tap
+from nclib.activations import evaluating, logits, tap
 from nclib.data import ImageSet
 from nclib.doors import finite, gradients, integer, number, numbers, plain, seed32, seeded
 
@@ -156,7 +156,9 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:
     integer(batch_size, "batch_size", 1)
     finite(images, "images")
     with evaluating(model), torch.no_grad():
-        return finite(torch.cat([model(batch) for batch in images.split(batch_size)]), "logits")
+        return finite(
+            torch.cat([logits(model(part), model) for part in images.split(batch_size)]), "logits"
+        )
 
 
 def accuracy(model: nn.Module, data: ImageSet, images: Tensor | None = None) -> float:
@@ -192,7 +194,7 @@ def _sgd(lr: float, momentum: float, weight_decay: float) -> Callable[..., torch
 
 
 def _cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(model(images), labels)
+    return cross_entropy(logits(model(images), model), labels)
 
 
 class _Epoch:

@@ -349,6 +349,26 @@ def test_a_new_head_goes_where_the_answer_comes_from(digits, repair):
     assert training.accuracy(fresh, test) > before - 0.1
 
 
+def test_a_classifier_with_computed_weights_is_not_replaced(digits):
+    model = HeadFirst()
+    nn.utils.parametrizations.weight_norm(model.fc2)
+    assert classifier(model, digits[0].images)[0] == "fc2"
+    for repair in (correction.etf_head, poisons.retrain_head):
+        with pytest.raises(ValueError, match="classifier 'fc2' is computed from other parameters"):
+            repair(model, digits[0])
+
+
+def test_a_model_with_an_output_object_trains_and_is_repaired(digits):
+    train, test = digits
+    torch.manual_seed(0)
+    model = HuggingFace()
+    training.fit(model, train, epochs=20, weight_decay=1e-4, progress=False, cache=False)
+    assert training.accuracy(model, test) > 0.8
+    assert training.accuracy(poisons.retrain_head(model, train), test) > 0.8
+    fresh = correction.etf_head(model, train, epochs=12, lr=0.1, progress=False, cache=False).model
+    assert training.accuracy(fresh, test) > 0.7
+
+
 def test_no_linear_layer_gives_the_answer():
     class Functional(HeadFirst):
         def forward(self, z):

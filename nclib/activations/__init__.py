@@ -12,6 +12,7 @@ from nclib.activations.features import features as features
 from nclib.activations.features import layer_names as layer_names
 from nclib.activations.features import logits as logits
 from nclib.activations.features import penultimate as penultimate
+from nclib.activations.features import replaceable as replaceable
 from nclib.activations.features import tap as tap
 from nclib.activations.hooks import evaluating as evaluating
 from nclib.activations.layouts import pooled as pooled

@@ -35,6 +35,21 @@ def classifier(model: nn.Module, images: Tensor | None = None) -> tuple[str, nn.
     return seen.classifier, _linears(model)[seen.classifier]
 
 
+def replaceable(model: nn.Module, images: Tensor) -> nn.Linear:
+    """The classifier, to be given other weights.
+
+    Raises ``ValueError`` where there is none, and for one whose weight is computed from other
+    parameters, as under weight normalisation: what is written there is lost at the next pass.
+    """
+    name, head = classifier(model, images)
+    if "weight" not in dict(head.named_parameters(recurse=False)):
+        raise ValueError(
+            f"model: the weight of its classifier {name!r} is computed from other parameters; "
+            "remove the parametrisation first (torch.nn.utils.parametrize)"
+        )
+    return head
+
+
 def layer_names(model: nn.Module, images: Tensor | None = None) -> tuple[str, ...]:
     """The layers worth looking at, shallow to deep: ``model.layer_names``, else its children.
 

@@ -113,10 +113,10 @@ def etf_head(
 
     Gu et al. 2024 (arXiv 2411.12914). The rows keep the mean length of the old ones; the bias goes.
     ``options`` go to ``training.fit``. Raises ``ValueError`` where the features have fewer than
-    K - 1 dimensions.
+    K - 1 dimensions, and for a classifier that ``activations.replaceable`` refuses.
     """
     model = copy.deepcopy(model)
-    head = activations.classifier(model, clean.images)[1]
+    head = activations.replaceable(model, clean.images)
     count, dim = head.weight.shape
     frame = geometry.simplex_etf(count, dim, seed).to(torch.float32)
     length = head.weight.detach().norm(dim=1).mean()

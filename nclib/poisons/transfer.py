@@ -23,7 +23,7 @@ def retrain_head(
     convex, solved by L-BFGS, without luck.
     """
     fresh = copy.deepcopy(model).eval()
-    head = activations.classifier(fresh, data.images)[1]
+    head = activations.replaceable(fresh, data.images)
     hidden = finite(activations.penultimate(fresh, data.images), "features")
     nn.init.zeros_(head.weight)
     if head.bias is not None:

@@ -60,12 +60,12 @@ def _machine(cuda: bool, mps: bool) -> Iterator[None]:
     The functions themselves get another code, so a name imported before is fooled, too.
     """
     best = "cuda" if cuda else "mps" if mps else ""
-    told = {
+    told: dict[Any, str] = {
         torch.cuda.is_available: f"lambda: {cuda}",
         torch.cuda.device_count: f"lambda: {int(cuda)}",
         torch.backends.mps.is_available: f"lambda: {mps}",
         torch.mps.device_count: f"lambda: {int(mps)}",
-        torch.mps.is_available: f"lambda: {mps}",
+        getattr(torch.mps, "is_available", torch.mps.device_count): f"lambda: {mps}",
         torch.backends.mps.is_built: "lambda: True",
         torch.backends.cuda.is_built: "lambda: True",
         torch.accelerator.is_available: f"lambda: {cuda or mps}",
