@@ -165,7 +165,7 @@ def test_wanet_marks_its_noise_samples_and_keeps_their_labels(small):
         (lambda d, n, v: poisons.blended(d, pattern=torch.zeros(1, 3, 3)), "pattern"),
         (lambda d, n, v: poisons.sig(d, 0.2), "rate"),
         (lambda d, n, v: poisons.sig(d, delta=-1), "delta"),
-        (lambda d, n, v: poisons.wanet(d, s=-1), "s and k"),
+        (lambda d, n, v: poisons.wanet(d, s=-1), "s: got"),
         (lambda d, n, v: poisons.wanet(d, noise_ratio=-1), "noise_ratio"),
         (lambda d, n, v: poisons.clean_label_backdoor(d, n, 0.2), "rate"),
         (lambda d, n, v: poisons.clean_label_backdoor(d, n, steps=-3), "steps"),
