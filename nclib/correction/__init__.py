@@ -1,8 +1,9 @@
 """Repair a poisoned training set or a poisoned model: remove, relabel, fine-tune, ETF head.
 
-``consensus`` decides what to remove without being told how much is poisoned (``opinions``); the
-rest acts on such a decision (``repair``). Report every repair beside ``random_removal`` of the same
-count and beside the oracle, which knows the poison.
+``transplant`` decides what to remove without being told how much is poisoned, and gives its reasons
+(``verdict``); so does ``consensus``, for sparse wrong labels (``opinions``); the rest acts on such
+a decision (``repair``). Report every repair beside ``random_removal`` of the same count and beside
+the oracle, which knows the poison.
 """
 
 from nclib.correction.opinions import (
@@ -15,10 +16,13 @@ from nclib.correction.opinions import (
     typicality,
 )
 from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
+from nclib.correction.verdict import Finding, Verdict, transplant
 
 __all__ = [
     "Build",
     "Consensus",
+    "Finding",
+    "Verdict",
     "consensus",
     "core_of",
     "etf_head",
@@ -29,5 +33,6 @@ __all__ = [
     "random_removal",
     "relabel",
     "remove",
+    "transplant",
     "typicality",
 ]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nclib import activations, geometry, training
-from nclib.correction.opinions import check_mask, consensus
+from nclib.correction.opinions import check_mask
+from nclib.correction.verdict import transplant
 from nclib.data import ImageSet
 from nclib.detection import margins
 from nclib.detection.common import per_class
@@ -20,11 +21,11 @@ from nclib.poisons import PoisonedSet, metrics
 
 
 def remove(data: ImageSet, bad: Tensor | None = None, **options: Any) -> ImageSet:
-    """``data`` without the samples of the mask ``bad`` ``[N]``; None asks ``consensus``.
+    """``data`` without the samples of the mask ``bad`` ``[N]``; None asks ``transplant``.
 
-    ``options`` go to ``consensus``. Raises ``ValueError`` where a class would be emptied.
+    ``options`` go to ``transplant``. Raises ``ValueError`` where a class would be emptied.
     """
-    bad = consensus(data, **options).bad if bad is None else torch.as_tensor(bad).cpu()
+    bad = transplant(data, **options).mask if bad is None else torch.as_tensor(bad).cpu()
     check_mask(bad, len(data))
     labels = data.labels.cpu()
     emptied = set(labels.unique().tolist()) - set(labels[~bad].unique().tolist())

@@ -1,7 +1,7 @@
 """Where to cut a score when nobody knows how much is poisoned: each rule returns a mask ``[N]``.
 
-The scores rank well; the cut is the weak link. These rules look at the scores alone. The rule that
-retrains, ``correction.consensus``, does better (see data/results/correction.csv).
+The scores rank well; the cut is the weak link. These rules look at the scores alone. What trains
+again, ``correction.transplant``, does better.
 """
 
 from __future__ import annotations

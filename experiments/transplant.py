@@ -1,0 +1,166 @@
+"""The transplant test, attack by attack: data/results/transplant.csv.
+
+``make results-transplant`` walks data set x attack x rate x seed. A row says what the verdict was,
+what went, and what accuracy and success are before and after. The cut rules in
+``nclib.correction.verdict`` were fixed on ``--datasets digits signs --seeds 0 1 2 3 4`` and not
+touched for the rest. Finished rows are kept. About ten seconds of CPU time a row on the digits, two
+minutes on 4,000 signs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from experiments.table import Table, facts
+from nclib import correction, data, device, models, poisons, training
+from nclib.data import ImageSet
+from nclib.poisons import PoisonedSet
+
+# data set: training images (None is all), test images, pixels a side (None as they are), epochs
+SIZES: dict[str, tuple[int | None, int | None, int | None, int]] = {
+    "digits": (None, None, None, 12),
+    "signs": (4000, 1000, None, 12),
+    "mnist": (2000, 1000, 14, 8),
+    "cifar10": (5000, 2000, None, 12),
+}
+SURROGATE_EPS = {"digits": 0.3}  # of the clean-label attack; elsewhere the 16/255 of the paper
+ATTACKS: list[tuple[str, float]] = [("clean", 0.0), ("badnets", 0.05), ("blended", 0.1)]
+ATTACKS += [("badnets", 0.01), ("flip", 0.2), ("clean_label", 0.05), ("wanet", 0.1)]
+ATTACKS += [("all_to_all", 0.1), ("two", 0.05), ("sig", 0.05), ("flip_badnets", 0.05)]
+ATTACKS += [("blended", 0.2), ("badnets", 0.2), ("badnets", 0.005), ("badnets", 0.02)]
+ATTACKS += [("badnets", 0.1), ("blended", 0.05), ("flip", 0.05), ("permuted", 0.05)]
+KEY = ("dataset", "attack", "rate", "seed")
+
+
+def victim(train: ImageSet, epochs: int, seed: int) -> torch.nn.Module:
+    """A model trained on ``train`` alone."""
+    options = {"epochs": epochs, "seed": seed, "cache": False, "progress": False}
+    return training.fit(models.build("cnn", train, seed=seed), train, **options).model
+
+
+def both(first: PoisonedSet, second: PoisonedSet) -> PoisonedSet:
+    """The poison of ``first`` and, in the other samples, that of ``second``, of the same set."""
+    late = second.is_poisoned & ~first.is_poisoned
+    images = torch.where(late[:, None, None, None], second.images, first.images)
+    labels = torch.where(late, second.labels, first.labels)
+    return replace(first, images=images, labels=labels, is_poisoned=first.is_poisoned | late)
+
+
+def poison(train: ImageSet, attack: str, rate: float, epochs: int, seed: int) -> PoisonedSet:
+    """The training set as the victim gets it; the target class moves with the seed."""
+    target = 3 * seed % train.num_classes
+    patch = "square" if train.shape[0] == 3 else "pattern"
+    badnets = lambda **options: poisons.badnets(  # noqa: E731
+        train, rate, target, patch=patch, seed=seed, **options
+    )
+    found: dict[str, Callable[[], PoisonedSet]] = {
+        "clean": lambda: poisons.label_flip(train, 0.0),
+        "flip": lambda: poisons.label_flip(train, rate, seed=seed),
+        "badnets": badnets,
+        "permuted": badnets,
+        "all_to_all": lambda: badnets(all_to_all=True),
+        "blended": lambda: poisons.blended(train, rate, target, seed=seed),
+        "sig": lambda: poisons.sig(train, rate, target, relabel=True, seed=seed),
+        "wanet": lambda: poisons.wanet(train, rate, target, noise_ratio=0, seed=seed),
+        "two": lambda: both(
+            badnets(),
+            poisons.blended(train, 2 * rate, (target + 4) % train.num_classes, seed=seed + 50),
+        ),
+        "flip_badnets": lambda: both(badnets(), poisons.label_flip(train, 0.1, seed=seed + 50)),
+        "clean_label": lambda: poisons.clean_label_backdoor(
+            train,
+            victim(train, epochs, seed + 100),
+            rate,
+            target,
+            eps=SURROGATE_EPS.get(train.name, 16 / 255),
+            amplify=2,
+            seed=seed,
+        ),
+    }
+    return found[attack]()
+
+
+def right(verdict: correction.Verdict, attack: str, target: int | None, classes: int) -> bool:
+    """Whether the verdict names what is there."""
+    if attack in ("clean", "permuted"):
+        return verdict.call != "backdoor" if attack == "permuted" else verdict.call == "clean"
+    if attack == "flip":
+        return verdict.call == "wrong labels"
+    if attack == "all_to_all":  # most of the classes
+        return 2 * len(verdict.classes) > classes
+    wanted = {target, (target + 4) % classes} if attack == "two" else {target}
+    return set(verdict.classes) == wanted
+
+
+def measured(train: PoisonedSet, test: ImageSet, attack: str, epochs: int, seed: int) -> dict:
+    """The columns of one row beside its key."""
+    permute = attack == "permuted"
+    verdict = correction.transplant(train, epochs=epochs, seed=seed, permute=permute)
+    before = victim(train, epochs, seed + 200)
+    after = before
+    if verdict.mask.any():
+        after = victim(correction.remove(train, verdict.mask), epochs, seed + 201)
+    bad, mask = train.is_poisoned.cpu(), verdict.mask
+    row = {
+        "call": verdict.call,
+        "classes": " ".join(map(str, verdict.classes)),
+        "right": right(verdict, attack, train.target, train.num_classes),
+        "tpr": float((mask & bad).sum() / bad.sum().clamp_min(1)),
+        "fpr": float((mask & ~bad).sum() / (~bad).sum()),
+    }
+    for name, model in (("", before), ("_after", after)):
+        row |= {k + name: v for k, v in correction.outcome(model, test, train).items()}
+    if verdict.findings:
+        first = verdict.findings[0]
+        names = ("success", "without", "control", "base", "keeps", "keeps_control")
+        row |= {name: getattr(first, name) for name in names}
+        if train.trigger is not None:
+            row["trigger_correlation"] = likeness(train, first.trigger)
+    row |= {"wrong_labels": verdict.wrong_labels.share, "plain": verdict.wrong_labels.plain}
+    return row | {"trainings": verdict.trainings, "cpu_seconds": verdict.seconds}
+
+
+def likeness(train: PoisonedSet, found: torch.Tensor) -> float:
+    """Correlation of the recovered trigger with what the true one adds to images on average."""
+    assert train.trigger is not None
+    images = train.images[~train.is_poisoned]
+    true = (train.trigger(images) - images).mean(0).cpu()
+    return float(torch.corrcoef(torch.stack([true.flatten(), found.flatten()]))[0, 1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", nargs="+", default=["digits", "signs", "mnist"])
+    parser.add_argument("--attacks", nargs="+", help="names, or name:rate")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    options = parser.parse_args()
+    table, dev = Table("transplant", KEY), device.pick()
+    jobs = [
+        (dataset, attack, rate, seed)
+        for attack, rate in ATTACKS
+        for seed in options.seeds
+        for dataset in options.datasets
+        if options.attacks is None or {attack, f"{attack}:{rate:g}"} & set(options.attacks)
+    ]
+    for dataset, attack, rate, seed in jobs:
+        key = {"dataset": dataset.split("/")[-1], "attack": attack, "rate": rate, "seed": seed}
+        if table.has(**key):
+            continue
+        start = time.process_time()
+        n_train, n_test, size, epochs = SIZES.get(dataset, SIZES["cifar10"])
+        train, test = data.load(
+            dataset, n_train=n_train, n_test=n_test, size=size, seed=seed, device=dev
+        )
+        row = measured(poison(train, attack, rate, epochs, seed), test, attack, epochs, seed)
+        table.append(key | row | facts(dev))
+        print(*key.values(), row["call"], row["classes"], round(time.process_time() - start), "s")
+    print(f"wrote {table.path}")
+
+
+if __name__ == "__main__":
+    main()

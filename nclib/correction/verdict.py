@@ -1,0 +1,310 @@
+"""The transplant test: find a backdoor without its rate, and say so where there is none."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nclib import activations, models, training
+from nclib.correction.opinions import Build
+from nclib.data import ImageSet
+from nclib.detection.common import per_class
+from nclib.detection.groups import SMALLEST, candidates, complete
+from nclib.detection.mislabelled import WrongLabels, mislabelled
+from nclib.detection.transplant import LARGEST, differences, shares, strangers, tried, turned
+
+SEARCH, MEASURE = 90, 360  # strangers that try every candidate, and that measure the chosen ones
+SHOWS = 0.15  # a strength below this is not looked into
+TURNS, ONE = 0.25, 0.45  # a trigger turns so much of all classes, or of one,
+FALLS = 0.2  # and a model that never met the group turns at most this share of it,
+UNCLEAR = 0.35  # or this, and then nobody is accused,
+KEEPS, KEEPS_ONE = 0.6, 0.25  # and the group keeps its label so seldom, beside random images
+WRONG, UNSURE = 0.01, 0.1  # fewer wrong labels are none; with a bound above, who knows
+LEAST = 0.15  # labels agree with the features so much more often than by chance
+FOLDS = 5
+SERIOUS = ("honest", "unclear", "backdoor")
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One group of a class, and what became of its transplant: four shares of turned strangers."""
+
+    label: int
+    group: Tensor  # bool [N], CPU
+    added: Tensor  # [C, H, W], CPU: what was transplanted, group minus rest of the class
+    trigger: Tensor  # [C, H, W], CPU: group minus what it looks like to the model without it
+    source: int | None  # the shares are those of this class; None: the mean over all classes
+    success: float  # turned by the model of everything
+    without: float  # by a model that never met the group
+    control: float  # by a model that never met as many random images of the class
+    base: float  # by the model that never met the group, where nothing is added
+    keeps: float  # share of the group that the model without it gives its label
+    keeps_control: float  # share of the random images that the model without them gives it
+    call: str  # "backdoor", "unclear" or "honest"
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What ``transplant`` decided, its evidence, and what it cost."""
+
+    call: str  # "clean", "wrong labels", "backdoor" or "cannot tell"
+    classes: tuple[int, ...]  # accused, the strongest trigger first
+    mask: Tensor  # bool [N], CPU: what should go
+    findings: tuple[Finding, ...]  # the groups that were tested, the accused first
+    wrong_labels: WrongLabels  # in what carries no trigger
+    reason: str  # one sentence
+    trainings: int  # beside the victim's
+    seconds: float  # CPU time of this process
+
+    def __str__(self) -> str:
+        accused = f" in class {', '.join(map(str, self.classes))}" if self.classes else ""
+        return f"{self.call}{accused}: {self.reason}"
+
+
+class Choice(NamedTuple):
+    """A group to be tested: positions of its members, what to add, and to whom."""
+
+    label: int
+    group: Tensor
+    added: Tensor
+    hosts: Tensor
+
+
+class _Lab:
+    """Trains on parts of the data, each time from a fresh start, and counts."""
+
+    def __init__(self, data: ImageSet, build: Build | None, seed: int, options: dict) -> None:
+        self.data, self.seed, self.trainings = data, seed, 0
+        self.build = build or (lambda part, seed: models.build("cnn", part, seed=seed))
+        usual = min(128, max(8, len(data) // 10))  # small sets need steps, too
+        self.options = {"batch_size": usual, "cache": False, "progress": False} | options
+        self.epochs = options["epochs"]
+
+    def fit(self, keep: Tensor, **options) -> training.Run:
+        """A fresh model, trained on the samples of the mask ``[N]``."""
+        part, seed = self.data.subset(keep.to(self.data.device)), self.seed + self.trainings
+        self.trainings += 1
+        return training.fit(self.build(part, seed), part, seed=seed, **self.options, **options)
+
+    def victim(self, keep: Tensor, early: int) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The same, and what it makes of the samples: ``{"layer@epoch": [n, D]}``."""
+        images = self.data.images[keep.to(self.data.device)]
+        epochs = (early, self.epochs)
+        look = {"layer": lambda model: activations.features(model, images)}
+        run = self.fit(keep, probes=look, probe_at=epochs)
+        layers = [name for name in run.history if name.startswith("layer/")]
+        return run.model, {
+            f"{name.removeprefix('layer/')}@{epoch}": run.history[name][i]
+            for i, epoch in enumerate(sorted(set(epochs)))
+            for name in layers
+        }
+
+    def without(self, keep: Tensor, groups: list[Tensor]) -> nn.Module:
+        """A model that never met the groups, which are positions."""
+        left = keep.clone()
+        left[torch.cat(groups)] = False
+        return self.fit(left).model
+
+
+def transplant(
+    data: ImageSet,
+    *,
+    build: Build | None = None,
+    epochs: int = 12,
+    early: int = 1,
+    permute: bool = False,
+    seed: int = 0,
+    **options,
+) -> Verdict:
+    """Split each class, transplant the difference, take the group away and transplant again.
+
+    1. A victim is trained on everything. Each cut of a class that its features suggest
+       (``detection.groups``) is tried: the mean image of the group minus that of the rest of the
+       class is added to images of other classes. The strongest group of each class is kept.
+    2. One model is trained without all these groups, one without as many random images of each
+       class. What the group taught is gone from the first and still there in the second: a
+       backdoor, if the first does not give the group its label either. What sets honest images
+       apart works with both. Where the strongest group is honest, the next gets its turn.
+    3. The accused groups, each completed out of fold, leave, and what is left is searched again.
+       Last, wrong labels are looked for (``detection.mislabelled``).
+
+    Told neither rate nor attack, it reads ``images`` and ``labels`` alone. ``build(part, seed)``
+    makes a fresh model (default: the small CNN); ``epochs`` and ``options`` go to
+    ``training.fit``; ``early`` is an epoch at which wrong labels are not memorised yet.
+    ``permute`` shuffles each group within its class: the null, with nothing to be found. No
+    training beside the victim's where no group turns anything, else two to six. Raises
+    ``ValueError`` for fewer than two classes.
+    """
+    if data.num_classes < 2:
+        raise ValueError(f"data: got {data.num_classes} class(es); at least 2 are needed")
+    start = time.process_time()
+    data = ImageSet(data.images, data.labels, data.classes, data.name)  # whatever else it knows
+    lab = _Lab(data, build, seed, {"epochs": epochs, **options})
+    keep = torch.ones(len(data), dtype=torch.bool)
+    accused: list[Finding] = []
+    for more in (True, False):
+        met = keep
+        victim, features = lab.victim(met, min(early, epochs))
+        found = _examine(lab, met, _choices(lab, met, victim, features, permute), victim, more)
+        guilty = sorted((f for f in found if f.call == "backdoor"), key=lambda f: -f.success)
+        accused += guilty
+        for finding in guilty:
+            keep = keep & ~finding.group
+        if not guilty:
+            break
+    findings = (*accused, *(f for f in found if f.call != "backdoor"))
+    wrong = _wrong(data, features, met, keep)
+    call, reason = _words(findings, wrong, int((~keep).sum()), data.num_classes)
+    mask = torch.zeros_like(keep)
+    if call != "cannot tell":
+        mask = ~keep | (wrong.mask if wrong.share >= WRONG else mask)
+    classes = tuple(dict.fromkeys(f.label for f in accused)) if call == "backdoor" else ()
+    seconds = round(time.process_time() - start, 1)
+    return Verdict(call, classes, mask, findings, wrong, reason, lab.trainings - 1, seconds)
+
+
+def _choices(
+    lab: _Lab, met: Tensor, victim: nn.Module, features: dict[str, Tensor], permute: bool
+) -> list[list[Choice]]:
+    """For each class up to two groups that show something, the strongest first."""
+    data, where = lab.data, met.nonzero().flatten()
+    labels, draw = data.labels.cpu()[where], torch.Generator().manual_seed(lab.seed)
+    last = [h.cpu().double() for k, h in features.items() if k.endswith(f"@{lab.epochs}")]
+    hidden, found = torch.cat(last, 1), []
+    classes = per_class(labels, data.num_classes)
+    for c, (sides, place) in enumerate(zip(candidates(features, labels), classes, strict=False)):
+        few, many = (where[strangers(labels, c, n, draw)] for n in (SEARCH, MEASURE))
+        if permute:
+            sides = sides[:, torch.randperm(len(place), generator=draw)]
+        index = where[place]
+        sides, score = tried(victim, data, index, sides, few)
+        mine: list[Tensor] = []
+        if len(score) and score.max() >= SHOWS:
+            first = sides[score.argmax()]
+            mine = [first if permute else _completed(hidden[place], first)]
+            # the other half, where there is one, for one of two halves may be all poison
+            halves = tried(victim, data, index, mine[0][None], few)
+            apart = (sides & mine[0]).sum(1) < sides.sum(1) / 2
+            for group, strength in ((halves[0][1:], halves[1][1:]), (sides[apart], score[apart])):
+                if len(mine) == 1 and len(strength) and strength.max() >= SHOWS:
+                    mine.append(group[strength.argmax()])
+        shifts = differences(data.images[index.to(data.device)], torch.stack(mine)) if mine else ()
+        pairs = zip(mine, shifts, strict=True)
+        found += [[Choice(c, index[group], d, many) for group, d in pairs]] if mine else []
+    return found
+
+
+def _completed(hidden: Tensor, group: Tensor) -> Tensor:
+    """The group with what its cut missed and without what it took by mistake; never too large."""
+    full = complete(hidden, group)
+    return full if SMALLEST <= int(full.sum()) <= LARGEST * len(full) else group
+
+
+def _examine(
+    lab: _Lab, keep: Tensor, choices: list[list[Choice]], victim: nn.Module, more: bool
+) -> list[Finding]:
+    """Train without the groups and without random ones; ``more`` allows for second choices."""
+    if not choices:
+        return []
+    labels, draw = lab.data.labels.cpu(), torch.Generator().manual_seed(lab.seed)
+    drawn = {}
+    for label, group, *_ in (best[0] for best in choices):
+        index = (keep & (labels == label)).nonzero().flatten()
+        drawn[label] = index[torch.randperm(len(index), generator=draw)[: len(group)]]
+    control = lab.without(keep, list(drawn.values()))
+
+    def test(chosen: list[Choice]) -> dict[int, Finding]:
+        without = lab.without(keep, [choice.group for choice in chosen])
+        judges = (victim, without, control)
+        return {c.label: _finding(lab.data, c, drawn[c.label], judges) for c in chosen}
+
+    found = test([best[0] for best in choices])
+    rest = [b[1] for b in choices if len(b) > 1 and found[b[0].label].call != "backdoor"]
+    for label, second in test(rest).items() if more and rest else ():
+        found[label] = max(found[label], second, key=lambda f: SERIOUS.index(f.call))
+    return list(found.values())
+
+
+def _finding(
+    data: ImageSet, choice: Choice, drawn: Tensor, judges: tuple[nn.Module, nn.Module, nn.Module]
+) -> Finding:
+    """Measure one transplant on the victim, without the group, and without random images."""
+    label, group, added, hosts = choice
+    images, sources = data.images[hosts.to(data.device)], data.labels.cpu()[hosts]
+    hits = [turned(model, added[None], images, label) for model in judges]
+    hits.append(turned(judges[1], torch.zeros_like(added)[None], images, label))
+    share = shares(torch.cat(hits), sources, data.num_classes)
+    best = int(share[0].nan_to_num(-1).argmax())
+    keeps, keeps_control = (
+        training.accuracy(model, data.subset(index.to(data.device)))
+        for model, index in zip(judges[1:], (group, drawn), strict=True)
+    )
+    whole, one = share.nanmean(1), share[:, best]
+    small = 2 * len(group) <= int((data.labels == label).sum())
+    calls = [
+        _call(whole.tolist(), TURNS, keeps <= KEEPS * keeps_control),
+        _call(one.tolist(), ONE, keeps <= KEEPS_ONE * keeps_control and small),
+    ]
+    read = int(SERIOUS.index(calls[1]) > SERIOUS.index(calls[0]))
+    source, rates = ((None, whole), (best, one))[read]
+    mask = torch.zeros(len(data), dtype=torch.bool)
+    mask[group] = True
+    pictures = (added.cpu(), _recovered(data, mask, judges[1]))
+    evidence = (*rates.tolist(), keeps, keeps_control)
+    return Finding(label, mask, *pictures, source, *evidence, calls[read])
+
+
+def _recovered(data: ImageSet, group: Tensor, without: nn.Module) -> Tensor:
+    """The group's mean image minus those of the classes that ``without`` takes it for."""
+    inside = group.to(data.device)
+    flat, labels = data.images.flatten(1), data.labels
+    seen = training.predict(without, data.images[inside]).argmax(1)
+    weight = (seen.bincount(minlength=data.num_classes) / len(seen))[labels] * ~inside
+    sizes = labels[~inside].bincount(minlength=data.num_classes).clamp_min(1)
+    weight = weight / sizes[labels]
+    picture = flat[inside].mean(0) - weight @ flat / weight.sum().clamp_min(1e-9)
+    return picture.reshape(data.shape).cpu()
+
+
+def _call(rates: list[float], least: float, lost: bool) -> str:
+    """The rule: it turns strangers, the group taught that, and the group's label is not its own."""
+    success, without, control, base = rates
+    reach = min(success, control) - base
+    if reach < least or not lost or without - base > UNCLEAR * reach:
+        return "honest"
+    return "backdoor" if without - base <= FALLS * reach else "unclear"
+
+
+def _wrong(data: ImageSet, features: dict[str, Tensor], met: Tensor, keep: Tensor) -> WrongLabels:
+    """Wrong labels among the samples of ``keep``, by the early features of the layers but one."""
+    mask, labels = torch.zeros_like(keep), data.labels.cpu()[keep]
+    if labels.bincount(minlength=data.num_classes).min() < FOLDS:
+        return WrongLabels(1.0, False, mask, 0.0)
+    early = min(int(name.rsplit("@", 1)[1]) for name in features)
+    hidden = {k: h.cpu()[keep[met]] for k, h in features.items() if k.endswith(f"@{early}")}
+    found = mislabelled(dict(list(hidden.items())[1:]) or hidden, labels)
+    mask[keep.nonzero().flatten()[found.mask]] = True
+    return found._replace(mask=mask)
+
+
+def _words(
+    findings: tuple[Finding, ...], wrong: WrongLabels, gone: int, num_classes: int
+) -> tuple[str, str]:
+    """The call and its reason."""
+    unclear = [f.label for f in findings if f.call == "unclear"]
+    if wrong.agree < 1 / num_classes + LEAST:
+        return "cannot tell", f"features and labels agree on {wrong.agree:.0%} of the samples only"
+    if gone:
+        return "backdoor", f"{gone} samples carry a trigger that no other sample teaches"
+    if unclear:
+        return "cannot tell", f"groups of the classes {unclear} teach most of what they turn"
+    if wrong.plain and wrong.share >= WRONG:
+        return "wrong labels", f"about {wrong.share:.0%} of the labels"
+    most = f"at most {wrong.share:.0%} of the labels are wrong"
+    if wrong.share >= UNSURE:
+        return "cannot tell", f"the classes overlap, so {most}, and no group is to blame"
+    return "clean", f"no group turns strangers by what it taught, and {most}"
