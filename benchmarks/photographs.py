@@ -51,8 +51,8 @@ def airbench(photos: Photographs, rows: Table, epochs: float) -> None:
 
 
 def reached(rows: Table, source: str) -> None:
-    """Print, for each network on this machine, what each target took."""
-    here = facts(WHERE)["device"]
+    """Print what each target took, for each network; on a CPU the time of the process alone."""
+    here, clock = facts(WHERE)["device"], "cpu_seconds" if WHERE.type == "cpu" else "seconds"
     for arch in ("fast", "resnet18", "airbench94"):
         mine = [r for r in rows.rows.values() if (r["arch"], r["device"]) == (arch, here)]
         mine = [r for r in mine if r["source"] == source]
@@ -61,7 +61,7 @@ def reached(rows: Table, source: str) -> None:
             best = min(good, key=lambda r: float(r["epochs"]), default=None)
             said = "not reached" if mine else "not run"
             if best:
-                said = f"{float(best['seconds']):.1f} s, {float(best['tflop']):.0f} TFLOP"
+                said = f"{float(best[clock]):.1f} s, {float(best['tflop']):.0f} TFLOP"
             print(f"{arch:<12}{target:.0%}  {said}")
 
 
