@@ -75,9 +75,9 @@ class Monitor:
         for name, share, most in (("seconds", seconds, math.inf), ("alarm_rate", alarm_rate, 1.0)):
             if number(share, name, 0.0, most) == 0:
                 raise ValueError(f"{name}: got {share}; a number above 0 is allowed")
-        self.layers = tuple(activations.layer_names(model) if layers is None else layers)
         if len(reference) < 2 * n:
             raise ValueError(f"reference: {len(reference)} images; at least {2 * n} are needed")
+        self.layers = tuple(activations.layer_names(model, reference) if layers is None else layers)
         two_sample.check_resolution(len(self.layers), permutations, level)
         if every is not None and integer(every, "every") < n:
             raise ValueError(f"every: got {every}; at least n={n} requests make a window")

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nclib import data, models, monitor, training
 from nclib.plots.monitor import timeline
@@ -43,6 +44,13 @@ def test_an_attack_hour_stands_out_and_the_odd_requests_are_named(deployed, tmp_
     assert header["layers"] == list(model.layer_names) and windows == watch.windows
     text = monitor.report(tmp_path / "log.jsonl")
     assert "1 of 2 windows raised an alarm" in text and "ALARM" in text
+
+
+def test_a_model_with_several_linear_layers_names_its_own(deployed, tmp_path):
+    _, reference, _ = deployed
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    watch = monitor.Monitor(model, None, reference, tmp_path / "log", **OPTIONS)
+    assert watch.layers == ("0", "1", "2")
 
 
 def test_hours_close_windows_and_small_ones_get_no_verdict(deployed, tmp_path):

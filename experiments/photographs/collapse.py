@@ -37,7 +37,7 @@ def moments(epochs: int) -> list[int]:
 def layers(model: nn.Module, part: str, images: ImageSet) -> Iterable[dict]:
     """NC1 to NC4 of every layer on these images, with the accuracy on them: a row for each."""
     found = features(model, images.images, [*layer_names(model), PENULTIMATE])
-    _, last = classifier(model)
+    _, last = classifier(model, images.images)
     right = last(found[PENULTIMATE]).argmax(1) == images.labels
     accuracy = {"accuracy": float(right.cpu().double().mean())}
     for layer, numbers in geometry.by_layer(found, images.labels, last).items():
