@@ -29,7 +29,7 @@ from nclib.course.session import DEFAULT  # noqa: E402
 from nclib.course.shown import CLAIM  # noqa: E402
 
 OLD_FORM = {
-    *("00_device_and_setup", "01_neural_collapse", "02_poisoning", "03_clean_label_poisons"),
+    *("00_device_and_setup", "02_poisoning", "03_clean_label_poisons"),
     *("04_layer_by_layer", "05_correction", "06_attacks_at_test_time"),
     *("08_adversarial_inputs_and_the_monitor", "09_adversarial_training", "10_gradient_masking"),
     *("11_feature_squeezing", "12_randomised_smoothing", "13_purification", "16_capstone"),
@@ -486,6 +486,8 @@ def predictions_before_their_results(lesson: Lesson) -> str:
     for place, cell in enumerate(lesson.cells):
         for word, places in (("predict", guesses), ("reveal", opened)):
             for call in found(cell, word) if cell.cell_type == "code" else ():
+                if not isinstance(call.func, ast.Name):  # training.predict(...), say
+                    continue
                 name = getattr(call.args[0], "value", "")
                 places.setdefault(name, place)
                 if prediction_of(name).name[:2] != lesson.name[:2]:  # raises for an undeclared one
@@ -498,7 +500,7 @@ def predictions_before_their_results(lesson: Lesson) -> str:
             return f"{name}: nothing is seen between the guess and the result"
         rest = lesson.cells[opened[name] + 1 :]
         read = next((i for i, cell in enumerate(rest) if "**Read" in cell.source), None)
-        again = next((i for i, c in enumerate(rest) if "predict(" in c.source), len(rest))
+        again = next((i for i, c in enumerate(rest) if "\npredict(" in "\n" + c.source), len(rest))
         if read is None or read > again:
             return f"{name}: no '**Read.**' after its result"
     return ""

@@ -57,7 +57,7 @@ def test_the_checks_say_to_wrong_answers_what_the_guide_says_they_say(path):
 
 
 def test_an_answer_that_is_right_or_says_something_else_is_noticed():
-    stale = '```python\ncheck("01.after_zero", "falls tenfold")\n# wrong: no\n```\n'
+    stale = '```python\ncheck("01.cosines", (-1 / 2, -1 / 3))\n# wrong: no\n```\n'
     assert guide.answered(stale).splitlines()[2] == "# correct:"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import mimetypes
 import os
 import re
@@ -25,6 +26,7 @@ from links import badge, bootstrap
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from notebook import LESSONS, ROOT, code, lessons, read, write
+from PIL import Image
 
 SETTING = re.compile(r'^DATASET = "[^"]*"', re.M)
 FIGURES = ROOT / "docs" / "figures"
@@ -116,7 +118,17 @@ def _tidy(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     if WIDGET in output.get("data", {}):
         output.data = {"text/plain": "(controls: run this cell to use them)"}
         return None if bar else output
+    if "image/png" in output.get("data", {}):
+        output.data["image/png"] = _of_few_colours(output.data["image/png"])
     return output
+
+
+def _of_few_colours(png: str) -> str:
+    """The figure in 256 colours: a third of the bytes, and nobody sees a difference."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def set_dataset(notebook: nbformat.NotebookNode, name: str) -> None:

@@ -101,7 +101,8 @@ def plane(
     ax.scatter(x, y, c=dots, s=8, alpha=0.5, linewidths=0, zorder=3)
     ring = torch.cat([means, means[:1]])
     ax.plot(*ring.T, color="0.2", linewidth=1, marker="o", markersize=3)
-    ax.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal")
+    reach = max(1.7, float(points.norm(dim=1).quantile(0.97)))  # before training: a wide cloud
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     return label(ax, title, "first axis of the means", "second axis")
 
 

@@ -1,4 +1,4 @@
-"""Exercises of lesson 01: angles, the simplex ETF, NC1, the nearest class mean."""
+"""Exercises of lesson 01: angles, the lowest loss, the simplex, NC1, the nearest mean, a lie."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 import torch
 
 from nclib import geometry
-from nclib.course.exercises import Wrong, choice, exercise, tensor
+from nclib.course.exercises import Wrong, close, exercise, expect, prediction, tensor
 
 
 @exercise(
@@ -98,24 +98,108 @@ def _(answer: Any) -> None:
         raise Wrong(f"your value is {found:.4f}; the definition gives {exact:.4f}")
 
 
-choice(
+def _lowest_loss(num_classes: int, radius: float) -> float:
+    wrong = (num_classes - 1) * math.exp(-num_classes / (num_classes - 1) * radius)
+    return math.log(1 + wrong)
+
+
+@exercise(
+    "01.lowest_loss",
+    reference=_lowest_loss,
+    hints=(
+        "The formula stands above the cell. With radius 0 all logits are equal: the loss is log K.",
+        "math.log(1 + (K - 1) * math.exp(-K / (K - 1) * radius))",
+    ),
+)
+def _(answer: Any) -> None:
+    found = {(k, r): float(tensor(answer(k, r))) for k in (2, 3, 10) for r in (0.0, 1.0, 5.0)}
+    for k in (2, 3, 10):
+        expect(
+            abs(found[k, 0.0] - math.log(k)) < 1e-6,
+            f"with radius 0 nothing can be told apart, and the loss of {k} classes is log {k} = "
+            f"{math.log(k):.4f}; yours is {found[k, 0.0]:.4f}",
+        )
+        frame = 5**0.5 * geometry.simplex_etf(k)  # an independent fact: the loss of the simplex
+        exact = float(torch.nn.functional.cross_entropy(frame @ frame.T, torch.arange(k)))
+        said = f"the simplex of {k} classes with radius 5 has the loss {exact:.3g}"
+        per_class = math.log(1 + (k - 1) * math.exp(-5.0))
+        expect(
+            abs(found[k, 5.0] / per_class - 1) > 1e-3,
+            f"{said}; yours is {found[k, 5.0]:.3g}: the exponent has the factor K / (K - 1)",
+        )
+        expect(abs(found[k, 5.0] / exact - 1) < 1e-3, f"{said}; yours is {found[k, 5.0]:.3g}")
+    close(found[3, 1.0], _lowest_loss(3, 1.0), "the lowest loss of 3 classes with radius 1")
+
+
+prediction(
     "01.after_zero",
-    "falls tenfold",
-    ("stays", "halves", "falls tenfold"),
-    why={
-        "stays": "zero error is not zero loss: the network goes on training. Look at the figure",
-        "halves": "the direction is right, the effect is much stronger. Look at the figure",
+    "By which factor does NC1 fall after the training error has reached zero?",
+    above=3,
+    unit="times",
+    usual={
+        (None, 1.5): "zero error is not zero loss: a right answer can still become more certain",
+        (1.5, 3): "the direction is right, and the effect is stronger: read the log scale",
     },
-    hints=("Is the loss zero when the error is zero?", "Read the log scale of the figure below."),
 )
 
-choice(
-    "01.train_or_test",
-    "train",
-    ("train", "test"),
-    why={"test": "the loss never sees a test image. Which set can be fitted exactly?"},
-    hints=("Which images does the loss see?", "Compare the ends of the two curves below."),
+prediction(
+    "01.no_decay",
+    "How many times larger is NC1 without weight decay than with 1e-2?",
+    above=4,
+    unit="times",
+    usual={
+        (None, 1.0): "without a bound on the lengths the loss falls by longer features as well",
+        (1.0, 3): "both networks fit, so the difference is easy to underrate: see the lines' ends",
+    },
 )
+
+prediction(
+    "01.by_layer",
+    "What does NC1 of the training images do from the shallow layers to the deep ones?",
+    reading="falls",
+    usual={
+        "flat": "each layer gathers a class a little more; that is what the layers are for",
+        "rises": "NC1 measures the spread within the classes: it is large where they are mixed",
+        "dips": "no layer undoes what an earlier one has gathered, not in this network",
+    },
+)
+
+prediction(
+    "01.liar",
+    "How many times larger is the NC1 of a network with 20% wrong labels than its honest twin's?",
+    above=3,
+    unit="times",
+    usual={
+        (None, 1.5): "memorising costs: like images with unlike labels have to be pulled apart",
+        (50, None): "the network learns the wrong labels by heart, and they collapse, too",
+    },
+)
+
+
+def _traceless(labels: Tensor) -> Tensor:
+    swapped = labels.clone()
+    swapped[labels == 0], swapped[labels == 1] = 1, 0
+    return swapped
+
+
+@exercise(
+    "01.traceless",
+    reference=_traceless,
+    hints=(
+        "The random labels were hard to learn because like images got unlike labels. Avoid that.",
+        "A network sees images. What would it notice if two classes had exchanged their names?",
+    ),
+)
+def _(answer: Any) -> None:
+    labels = torch.arange(10).repeat(20)
+    before = labels.clone()
+    found = tensor(answer(labels))
+    expect(torch.equal(labels, before), "the labels that came in should stay as they were: copy")
+    expect(found.shape == labels.shape, f"one label per image: {tuple(labels.shape)}")
+    expect(not found.is_floating_point(), "labels are whole numbers")
+    expect(0 <= int(found.min()) <= int(found.max()) <= 9, "a label here runs from 0 to 9")
+    share = float((found.cpu() != before).double().mean())
+    expect(share >= 0.199, f"{share:.0%} of the labels are wrong; at least 20% are asked for")
 
 
 @exercise(
