@@ -57,7 +57,8 @@ def shadow(
     """
     ax = panels(width=4.6, height=4.8)[1][0] if ax is None else ax
     colours = class_colours(len(means))
-    ax.scatter(*points.T, c=[colours[i] for i in labels.tolist()], s=6, alpha=0.45, linewidths=0)
+    shades = [colours[i] for i in labels.tolist()]
+    ax.scatter(points[:, 0], points[:, 1], c=shades, s=6, alpha=0.45, linewidths=0)
     for mean, colour, mark in zip(means.tolist(), colours, marks, strict=True):
         ax.plot((0, mean[0]), (0, mean[1]), color=colour, linewidth=1.5)
         length = max(math.hypot(*mean), 0.25)
