@@ -422,3 +422,11 @@ def test_a_label_that_comes_back_is_clean_again(small):
     patched = poisons.badnets(one, 0.5, 3, seed=1)
     both = poisons.poisoned(patched, patched.images.clone(), small.labels.clone(), "undo")
     assert torch.equal(both.is_poisoned, differs(both, small)) and both.is_poisoned.any()
+
+
+def test_wanet_says_what_its_noise_ratio_asks_for_and_rounds_it_to_none(small):
+    few = small.subset(torch.arange(8))
+    found = poisons.wanet(few, 0.13, int(few.labels[0]), noise_ratio=0.5)
+    assert int(found.is_poisoned.sum()) == 1
+    with pytest.raises(ValueError, match="noise_ratio: asks for 40"):
+        poisons.wanet(few, 0.5, int(few.labels[0]), noise_ratio=10)

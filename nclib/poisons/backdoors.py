@@ -19,6 +19,7 @@ from nclib.poisons.sets import (
     check_budget,
     check_target,
     choose,
+    choose_count,
     poisoned,
     stamped,
 )
@@ -119,7 +120,8 @@ def wanet(
     if s == 0:
         return found
     chosen = found.labels != found.clean_labels
-    decoys = choose(data, noise_ratio * round(rate * len(data)) / len(data), ~chosen, seed + 1)
+    count = round(noise_ratio * round(rate * len(data)))
+    decoys = choose_count(data, count, ~chosen, seed + 1, "noise_ratio")
     grids = triggers.jitter(trigger.grid, len(decoys), seed).to(data.device)
     images = found.images.clone()
     if len(decoys):
