@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class _Lab:
         self.options = {"batch_size": usual, "cache": False, "progress": False} | options
         self.epochs = options["epochs"]
 
-    def fit(self, keep: Tensor, **options) -> training.Run:
+    def fit(self, keep: Tensor, **options: Any) -> training.Run:
         """A fresh model, trained on the samples of the mask ``[N]``."""
         part, seed = self.data.subset(keep.to(self.data.device)), self.seed + self.trainings
         self.trainings += 1
@@ -118,7 +118,7 @@ def transplant(
     early: int = 1,
     permute: bool = False,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Verdict:
     """Split each class, transplant the difference, take the group away and transplant again.
 
@@ -253,9 +253,10 @@ def _finding(
     source, rates = ((None, whole), (best, one))[read]
     mask = torch.zeros(len(data), dtype=torch.bool)
     mask[group] = True
-    pictures = (added.cpu(), _recovered(data, mask, judges[1]))
-    evidence = (*rates.tolist(), keeps, keeps_control)
-    return Finding(label, mask, *pictures, source, *evidence, calls[read])
+    trigger = _recovered(data, mask, judges[1])
+    four = dict(zip(("success", "without", "control", "base"), rates.tolist(), strict=True))
+    kept: dict[str, Any] = {"keeps": keeps, "keeps_control": keeps_control, "call": calls[read]}
+    return Finding(label, mask, added.cpu(), trigger, source, **four, **kept)
 
 
 def _recovered(data: ImageSet, group: Tensor, without: nn.Module) -> Tensor:
