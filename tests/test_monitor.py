@@ -237,10 +237,19 @@ def test_requests_that_are_not_finite_are_suspicious_and_the_windows_go_on(deplo
         monitor.Monitor(Fragile(), ["body"], reference, tmp_path / "b", **options)
 
 
-BAD_TIMES = [float("nan"), float("inf"), -float("inf"), 10**400, "12", None, True, datetime.now()]
+BAD_TIMES = [
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    10**400,
+    "12",
+    None,
+    True,
+    datetime(2026, 1, 1),
+]
 
 
-@pytest.mark.parametrize("when", BAD_TIMES, ids=str)
+@pytest.mark.parametrize("when", BAD_TIMES, ids=lambda when: str(when)[:12])
 def test_a_time_that_cannot_be_written_is_refused_on_entry(deployed, tmp_path, when):
     model, reference, requests = deployed
     watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **OPTIONS)
