@@ -39,7 +39,7 @@ def verdict(shown):
         (value / 10 for value in range(7, 10)),
         np.arange(1, 4),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_any_number_or_row_of_numbers_is_measured(values, shown):
     claim("it is large", values, above=0.7, below=3)
@@ -67,7 +67,7 @@ def test_any_number_or_row_of_numbers_is_measured(values, shown):
         {"a": 0.8},
         1j,
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_finite_number_is_refused(values, shown):
     with pytest.raises(ValueError, match="(?s)values: got .*; allowed is a finite number"):
