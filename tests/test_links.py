@@ -53,7 +53,8 @@ def test_every_badge_here_points_at_a_file_that_exists():
 def test_a_lesson_has_its_own_badge_and_the_one_bootstrap(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert links.badge(f"notebooks/{path.name}") in "".join(cells[0]["source"])
-    assert "".join(cells[1]["source"]).strip() == links.bootstrap(path.name[:2])
+    first_code = next(cell for cell in cells if cell["cell_type"] == "code")  # after the hook
+    assert "".join(first_code["source"]).strip() == links.bootstrap(path.name[:2])
 
 
 def test_a_copy_that_differs_in_one_place_is_found_and_mended(small):
