@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from experiments.table import Table, facts
 from nclib import correction, data, device, models, poisons, training
@@ -34,13 +35,49 @@ ATTACKS += [("badnets", 0.01), ("flip", 0.2), ("clean_label", 0.05), ("wanet", 0
 ATTACKS += [("all_to_all", 0.1), ("two", 0.05), ("sig", 0.05), ("flip_badnets", 0.05)]
 ATTACKS += [("blended", 0.2), ("badnets", 0.2), ("badnets", 0.005), ("badnets", 0.02)]
 ATTACKS += [("badnets", 0.1), ("blended", 0.05), ("flip", 0.05), ("permuted", 0.05)]
+ATTACKS += [("roaming", 0.05), ("roaming", 0.1)]
 KEY = ("dataset", "attack", "rate", "seed")
+
+
+class Roaming:
+    """The attacker who knows the test: a 3 x 3 board wherever it falls, so no mean image shows it.
+
+    A convolution with pooling finds it anywhere; averaged over the group it is a haze.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, images: Tensor) -> Tensor:
+        count, channels, height, width = images.shape
+        draw = torch.Generator().manual_seed(self.seed + count)
+        rows = torch.randint(0, height - 2, (count, 1, 1), generator=draw)
+        columns = torch.randint(0, width - 2, (count, 1, 1), generator=draw)
+        across = torch.arange(3)
+        board = ((across[:, None] + across) % 2 == 0).float().to(images.device)
+        place = (rows + across[:, None]).expand(-1, 3, 3), (columns + across).expand(-1, 3, 3)
+        stamped = images.clone()
+        stamped[torch.arange(count)[:, None, None], :, place[0], place[1]] = board[
+            None, :, :, None
+        ].expand(count, 3, 3, channels)
+        return stamped
+
+
+def roaming(train: ImageSet, rate: float, target: int, seed: int) -> PoisonedSet:
+    """Stamp ``Roaming`` on samples of the other classes and relabel them."""
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    others = order[(train.labels.cpu() != target)[order]][: round(rate * len(train))]
+    index, trigger = others.to(train.device), Roaming(seed)
+    images, labels = train.images.clone(), train.labels.clone()
+    images[index], labels[index] = trigger(images[index]), target
+    return poisons.poisoned(train, images, labels, "roaming", target=target, trigger=trigger)
 
 
 def victim(train: ImageSet, epochs: int, seed: int) -> torch.nn.Module:
     """A model trained on ``train`` alone."""
-    options = {"epochs": epochs, "seed": seed, "cache": False, "progress": False}
-    return training.fit(models.build("cnn", train, seed=seed), train, **options).model
+    model = models.build("cnn", train, seed=seed)
+    run = training.fit(model, train, epochs=epochs, seed=seed, cache=False, progress=False)
+    return run.model
 
 
 def both(first: PoisonedSet, second: PoisonedSet) -> PoisonedSet:
@@ -72,6 +109,7 @@ def poison(train: ImageSet, attack: str, rate: float, epochs: int, seed: int) ->
             poisons.blended(train, 2 * rate, (target + 4) % train.num_classes, seed=seed + 50),
         ),
         "flip_badnets": lambda: both(badnets(), poisons.label_flip(train, 0.1, seed=seed + 50)),
+        "roaming": lambda: roaming(train, rate, target, seed),
         "clean_label": lambda: poisons.clean_label_backdoor(
             train,
             victim(train, epochs, seed + 100),
@@ -93,6 +131,7 @@ def right(verdict: correction.Verdict, attack: str, target: int | None, classes:
         return verdict.call == "wrong labels"
     if attack == "all_to_all":  # most of the classes
         return 2 * len(verdict.classes) > classes
+    assert target is not None
     wanted = {target, (target + 4) % classes} if attack == "two" else {target}
     return set(verdict.classes) == wanted
 
@@ -125,7 +164,7 @@ def measured(train: PoisonedSet, test: ImageSet, attack: str, epochs: int, seed:
     return row | {"trainings": verdict.trainings, "cpu_seconds": verdict.seconds}
 
 
-def likeness(train: PoisonedSet, found: torch.Tensor) -> float:
+def likeness(train: PoisonedSet, found: Tensor) -> float:
     """Correlation of the recovered trigger with what the true one adds to images on average."""
     assert train.trigger is not None
     images = train.images[~train.is_poisoned]

@@ -1,6 +1,7 @@
 """The transplant test: what it says of planted cases of each kind, and what it must not know."""
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -218,3 +219,32 @@ def test_the_share_of_wrong_labels_is_estimated_where_classes_part():
     assert abs(found.share - 0.1) < 0.02 and found.plain
     assert float(found.mask[wrong].double().mean()) > 0.8
     assert float(found.mask[~wrong].double().mean()) < 0.02
+
+
+def test_planted_controls_count_what_the_verdict_finds_and_whom_it_wrongs(digits, monkeypatch):
+    seen = []
+
+    def oracle(dirty, *, seed, permute=False):
+        """Finds every wrong label, names the classes that have many, and always blames class 9."""
+        if permute:
+            return SimpleNamespace(call="clean", classes=(), mask=None, trainings=2)
+        seen.append(dirty)
+        wrong = dirty.labels != dirty.clean_labels
+        many = dirty.labels[wrong].bincount(minlength=10)
+        flips = dirty.attack == "label_flip"
+        return SimpleNamespace(
+            call="wrong labels" if flips else "backdoor",
+            classes=() if flips else (*(many > 5).nonzero().flatten().tolist(), 9),
+            mask=wrong,
+            trainings=5,
+        )
+
+    monkeypatch.setattr(correction.planting, "transplant", oracle)
+    found = correction.planted(digits, runs=3, seed=0)
+    assert found.found == dict.fromkeys(found.found, (3, 3)) and len(found.found) == 4
+    assert 1 <= found.accused[0] <= 3 and found.accused[1] == 3 * 7 + 3 * 10
+    assert found.permuted == (0, 10) and found.trainings == 6 * 6 + 3
+    assert "1% patch 3 times of 3" in str(found)
+    assert all((d.images != digits.images).any() for d in seen[::2])  # patches and flips take turns
+    with pytest.raises(ValueError, match="runs"):
+        correction.planted(digits, runs=0)

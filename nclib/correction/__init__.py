@@ -15,6 +15,7 @@ from nclib.correction.opinions import (
     lookalikes,
     typicality,
 )
+from nclib.correction.planting import Planted, planted
 from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
 from nclib.correction.verdict import Finding, Verdict, transplant
 
@@ -22,6 +23,7 @@ __all__ = [
     "Build",
     "Consensus",
     "Finding",
+    "Planted",
     "Verdict",
     "consensus",
     "core_of",
@@ -30,6 +32,7 @@ __all__ = [
     "jitter",
     "lookalikes",
     "outcome",
+    "planted",
     "random_removal",
     "relabel",
     "remove",

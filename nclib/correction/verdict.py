@@ -17,12 +17,16 @@ from nclib.detection.groups import SMALLEST, candidates, complete
 from nclib.detection.mislabelled import WrongLabels, mislabelled
 from nclib.detection.transplant import LARGEST, differences, shares, strangers, tried, turned
 
+# The cut rules. Fixed on digits and road signs (experiments.transplant --datasets digits signs):
+# poison falls to .02 of its reach and less, honest groups keep .3 of it or .4 of their labels.
+# TURNS was raised from .2 once, for a set of CIFAR-10 with a fifth of the labels flipped, and KEEPS
+# lowered from .6 for its clean set, both of seed 0: those two are no test.
 SEARCH, MEASURE = 90, 360  # strangers that try every candidate, and that measure the chosen ones
-SHOWS = 0.15  # a strength below this is not looked into
+SHOWS = 0.2  # a strength below this is not looked into
 TURNS, ONE = 0.25, 0.45  # a trigger turns so much of all classes, or of one,
-FALLS = 0.2  # and a model that never met the group turns at most this share of it,
+FALLS = 0.15  # and a model that never met the group turns at most this share of it,
 UNCLEAR = 0.35  # or this, and then nobody is accused,
-KEEPS, KEEPS_ONE = 0.6, 0.25  # and the group keeps its label so seldom, beside random images
+KEEPS, KEEPS_ONE = 0.4, 0.25  # and the group keeps its label so seldom, beside random images
 WRONG, UNSURE = 0.01, 0.1  # fewer wrong labels are none; with a bound above, who knows
 LEAST = 0.15  # labels agree with the features so much more often than by chance
 FOLDS = 5
@@ -77,7 +81,9 @@ class Choice(NamedTuple):
 class _Lab:
     """Trains on parts of the data, each time from a fresh start, and counts."""
 
-    def __init__(self, data: ImageSet, build: Build | None, seed: int, options: dict) -> None:
+    def __init__(
+        self, data: ImageSet, build: Build | None, seed: int, options: dict[str, Any]
+    ) -> None:
         self.data, self.seed, self.trainings = data, seed, 0
         self.build = build or (lambda part, seed: models.build("cnn", part, seed=seed))
         usual = min(128, max(8, len(data) // 10))  # small sets need steps, too
@@ -253,10 +259,10 @@ def _finding(
     source, rates = ((None, whole), (best, one))[read]
     mask = torch.zeros(len(data), dtype=torch.bool)
     mask[group] = True
-    trigger = _recovered(data, mask, judges[1])
-    four = dict(zip(("success", "without", "control", "base"), rates.tolist(), strict=True))
-    kept: dict[str, Any] = {"keeps": keeps, "keeps_control": keeps_control, "call": calls[read]}
-    return Finding(label, mask, added.cpu(), trigger, source, **four, **kept)
+    pictures = added.cpu(), _recovered(data, mask, judges[1])
+    success, without, control, base = rates.tolist()
+    evidence = (success, without, control, base, float(keeps), float(keeps_control))
+    return Finding(label, mask, *pictures, source, *evidence, calls[read])
 
 
 def _recovered(data: ImageSet, group: Tensor, without: nn.Module) -> Tensor:
@@ -281,14 +287,19 @@ def _call(rates: list[float], least: float, lost: bool) -> str:
 
 
 def _wrong(data: ImageSet, features: dict[str, Tensor], met: Tensor, keep: Tensor) -> WrongLabels:
-    """Wrong labels among the samples of ``keep``, by the early features of the layers but one."""
-    mask, labels = torch.zeros_like(keep), data.labels.cpu()[keep]
-    if labels.bincount(minlength=data.num_classes).min() < FOLDS:
+    """Wrong labels among the samples of ``keep``, by the early features of the layers but one.
+
+    Classes with fewer samples than folds are left out.
+    """
+    labels, mask = data.labels.cpu(), torch.zeros_like(keep)
+    fit = keep & (labels[keep].bincount(minlength=data.num_classes) >= FOLDS)[labels]
+    present, place = labels[fit].unique(return_inverse=True)
+    if len(present) < 2:
         return WrongLabels(1.0, False, mask, 0.0)
     early = min(int(name.rsplit("@", 1)[1]) for name in features)
-    hidden = {k: h.cpu()[keep[met]] for k, h in features.items() if k.endswith(f"@{early}")}
-    found = mislabelled(dict(list(hidden.items())[1:]) or hidden, labels)
-    mask[keep.nonzero().flatten()[found.mask]] = True
+    hidden = {k: h.cpu()[fit[met]] for k, h in features.items() if k.endswith(f"@{early}")}
+    found = mislabelled(dict(list(hidden.items())[1:]) or hidden, place)
+    mask[fit.nonzero().flatten()[found.mask]] = True
     return found._replace(mask=mask)
 
 

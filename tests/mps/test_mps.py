@@ -145,6 +145,7 @@ DEVICE_CODE = {
     "deep knn": lambda m, t: detection.deep_knn(t.images.flatten(1), t.labels),
     "spectral": lambda m, t: detection.spectral(t.images.flatten(1), t.labels),
     "consensus": lambda m, t: correction.consensus(t, early=1, epochs=1).bad,
+    "transplant": lambda m, t: correction.transplant(t, epochs=1).mask,
     "core of": lambda m, t: correction.core_of(t.images.mean((1, 2, 3)), t.labels),
     "lookalikes": lambda m, t: correction.lookalikes(
         {"pixels": t.images.flatten(1)}, t.labels, t.labels == 3, t.labels < 5
