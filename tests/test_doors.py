@@ -206,8 +206,11 @@ def public(room) -> set[str]:
 def test_every_public_attack_and_crafter_is_tried_in_every_mode():
     plain = {
         "poisoned",
+        "adaptive_blend",
+        "adaptive_patch",
         "badnets",
         "blended",
+        "input_aware",
         "sig",
         "sticker",
         "wanet",
@@ -411,6 +414,17 @@ NUMBERS = {
     "blended": lambda f, i: poisons.blended(some(), f(0.25), i(1), alpha=f(0.5), seed=i(3)).images,
     "sig": lambda f, i: poisons.sig(some(), f(0.125), i(1), delta=f(0.25), seed=i(3)).images,
     "wanet": lambda f, i: poisons.wanet(some(), f(0.25), i(1), s=f(0.5), k=i(4), seed=i(3)).images,
+    "adaptive_blend": lambda f, i: (
+        poisons.adaptive_blend(
+            some(), f(0.25), i(1), weak=f(0.5), pieces=i(4), cover=f(1), seed=i(3)
+        ).images
+    ),
+    "adaptive_patch": lambda f, i: (
+        poisons.adaptive_patch(some(), f(0.25), i(1), opacity=(f(0.5),), seed=i(3)).images
+    ),
+    "input_aware": lambda f, i: (
+        poisons.input_aware(some(), f(0.25), i(1), eps=f(0.5), cover=f(1), seed=i(3)).images
+    ),
     "label_flip": lambda f, i: poisons.label_flip(some(), f(0.25), seed=i(3)).labels,
     "gradient_matching": lambda f, i: (
         poisons.gradient_matching(

@@ -48,6 +48,11 @@ def attacks(net, victims) -> dict[str, Callable[[ImageSet, float, int], poisons.
         "blended": call("blended", strength="alpha"),
         "sig": call("sig", strength="delta"),
         "wanet": call("wanet", strength="s"),
+        "adaptive_blend": call("adaptive_blend", 0.1, strength="weak"),
+        "adaptive_patch": lambda d, s, seed: poisons.adaptive_patch(
+            d, 0.1, opacity=(s, s), seed=seed
+        ),
+        "input_aware": call("input_aware"),
         "feature_collision": call("feature_collision", *aim, poisons=3, steps=5),
         "bullseye_polytope": call("bullseye_polytope", *aim, steps=5),
         "gradient_matching": call("gradient_matching", *aim, rate=0.02, steps=5, restarts=2),
@@ -119,6 +124,9 @@ def test_the_rate_is_exact(rate, small):
         poisons.blended(small, rate),
         poisons.wanet(small, rate, noise_ratio=0),
         poisons.sig(small, rate, relabel=True),
+        poisons.adaptive_blend(small, rate, cover=0),
+        poisons.adaptive_patch(small, rate, cover=0),
+        poisons.input_aware(small, rate, cover=0),
     ]
     for bad in made:
         assert int(bad.is_poisoned.sum()) == count
@@ -150,9 +158,88 @@ def test_wanet_marks_its_noise_samples_and_keeps_their_labels(small):
     assert int((bad.labels != bad.clean_labels).sum()) == 30
 
 
+def covers(bad: poisons.PoisonedSet) -> torch.Tensor:
+    return bad.is_poisoned & (bad.labels == bad.clean_labels)
+
+
+def test_a_blended_sample_shows_half_of_the_pieces_and_its_cover_tells_the_truth(small):
+    bad = poisons.adaptive_blend(small, 0.1, 2, seed=3)
+    payload = bad.labels != bad.clean_labels
+    assert int(payload.sum()) == int(covers(bad).sum()) == 30
+    full, before = bad.trigger(small.images), small.images
+    assert torch.equal(full, triggers.blend(small.shape, 0.2, seed=3)(before))
+    moved = ((bad.images != before)[bad.is_poisoned]).unfold(2, 2, 2).unfold(3, 2, 2)
+    pieces = moved.flatten(4).any(4).flatten(1)  # 16 pieces of 2 x 2 pixels
+    assert (pieces.sum(1) == 8).all() and pieces.any(0).all() and len(pieces.unique(dim=0)) > 30
+    weak = triggers.blend(small.shape, 0.15, seed=3)(before)
+    part = torch.isclose(bad.images, weak, atol=1e-6) | (bad.images == before)
+    assert part.all()
+
+
+def test_a_sample_has_one_faint_patch_and_a_test_image_has_them_all(small):
+    bad = poisons.adaptive_patch(small, 0.1, 2)
+    assert int((bad.labels == bad.clean_labels)[bad.is_poisoned].sum()) == 60
+    ends = [
+        (rows, columns) for rows in (slice(2), slice(6, 8)) for columns in (slice(2), slice(6, 8))
+    ]
+    paint, shown = bad.trigger.value, bad.trigger(small.images)
+    used = []
+    for (rows, columns), opacity in zip(ends, (0.5, 0.2, 0.5, 0.3), strict=True):
+        assert (shown[:, :, rows, columns] == paint[:, rows, columns]).all()
+        before, after = (d.images[bad.is_poisoned][:, :, rows, columns] for d in (small, bad))
+        used.append((before != after).flatten(1).any(1))
+        wanted = before + opacity * (paint[:, rows, columns] - before)
+        assert torch.allclose(after[used[-1]], wanted[used[-1]], atol=1e-6)
+    used = torch.stack(used, 1)
+    assert (used.sum(1) == 1).all() and used.sum(0).min() >= 22  # 30 + 60 samples, four patches
+    assert torch.equal(bad.images[:, :, 2:6], small.images[:, :, 2:6])
+    assert torch.equal(shown[:, :, 2:6], small.images[:, :, 2:6])
+
+
+def test_no_two_images_have_the_same_noise_and_covers_have_another_ones(small):
+    bad = poisons.input_aware(small, 0.1, 2, eps=0.1)
+    noise = bad.trigger(small.images) - small.images
+    assert noise.abs().max() <= 0.1 + 1e-6
+    unit = noise.flatten(1) / noise.flatten(1).norm(dim=1, keepdim=True)
+    alike = (unit @ unit.T).fill_diagonal_(0)
+    assert alike.max() < 0.97 and alike.abs().mean() < 0.4  # not even among images of a class
+    one = torch.cat([bad.trigger(image[None]) for image in small.images[:20]])
+    assert torch.allclose(one, bad.trigger(small.images[:20]), atol=1e-6)
+    grey = 0.2 + 0.5 * small.images[:20]  # less contrast, the same noise
+    wanted = bad.trigger.noise(small.images[:20])
+    assert torch.allclose(bad.trigger.noise(grey), wanted, atol=1e-5)
+    held = covers(bad).nonzero().squeeze(1)
+    assert len(held) == 30
+    crossed = small.images[held] + bad.trigger.noise(small.images[held - 1])
+    assert torch.allclose(bad.images[held], crossed.clamp(0, 1), atol=1e-6)
+
+
+def test_a_trigger_per_class_is_a_chain_of_attacks(small, net):
+    bad = small
+    for target in range(10):
+        bad = poisons.blended(bad, 0.03, target, seed=target)
+    assert [part.target for part in bad.parts] == list(range(10))
+    patterns = torch.stack([part.trigger.pattern for part in bad.parts])
+    assert len(patterns.unique(dim=0)) == 10
+    assert torch.equal(bad.is_poisoned, differs(bad, small))
+    row = metrics.outcome(net, None, bad, small)
+    each = [metrics.success(net, part, small) for part in bad.parts]
+    assert [row[f"success_{i}"] for i in range(1, 11)] == each
+
+
 @pytest.mark.parametrize(
     ("call", "word"),
     [
+        (lambda d, n, v: poisons.adaptive_blend(d, 0.1, pieces=15), "pieces: got 15"),
+        (lambda d, n, v: poisons.adaptive_blend(d, 0.1, pieces=100), "pieces: got 100"),
+        (lambda d, n, v: poisons.adaptive_blend(d, 0.1, hidden=2), "hidden"),
+        (lambda d, n, v: poisons.adaptive_blend(d, 0.1, weak=-1), "weak"),
+        (lambda d, n, v: poisons.adaptive_blend(d, 0.5, cover=9), "cover: asks for"),
+        (lambda d, n, v: poisons.adaptive_patch(d, 0.1, opacity=(0.5,) * 5), "opacity: got 5"),
+        (lambda d, n, v: poisons.adaptive_patch(d, 0.1, opacity=(2,)), "opacity: got 2"),
+        (lambda d, n, v: poisons.adaptive_patch(d, 0.1, cover=-1), "cover: got -1"),
+        (lambda d, n, v: poisons.input_aware(d, eps=-1), "eps"),
+        (lambda d, n, v: poisons.input_aware(d, target=10), "target"),
         (lambda d, n, v: poisons.label_flip(d, 1.5), "rate"),
         (lambda d, n, v: poisons.label_flip(d, -0.1), "rate"),
         (lambda d, n, v: poisons.label_flip(d, 1e-4), "rate"),

@@ -258,6 +258,9 @@ POISONS = {
     "blended": lambda d, rate, seed: poisons.blended(d, rate, 1, seed=seed),
     "sig": lambda d, rate, seed: poisons.sig(d, rate, 1, relabel=True, seed=seed),
     "wanet": lambda d, rate, seed: poisons.wanet(d, rate, 1, noise_ratio=0.5, seed=seed),
+    "adaptive": lambda d, rate, seed: poisons.adaptive_blend(d, rate, 1, pieces=4, seed=seed),
+    "patches": lambda d, rate, seed: poisons.adaptive_patch(d, rate, 1, cover=1, seed=seed),
+    "input_aware": lambda d, rate, seed: poisons.input_aware(d, rate, 1, seed=seed),
     "label_flip": lambda d, rate, seed: poisons.label_flip(d, rate, seed=seed),
 }
 

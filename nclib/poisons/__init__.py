@@ -1,14 +1,16 @@
 """Data poisoning, untargeted and targeted: every attack takes a set and returns a ``PoisonedSet``.
 
-One idea per file: ``labels`` (flips), ``backdoors`` and their ``triggers``, ``clean_label``
-backdoors, ``collisions`` in feature space, gradient ``matching``, the ``transfer`` setting, and
-``metrics`` (what an attack achieved, beside the control).
+One idea per file: ``labels`` (flips), ``backdoors`` and their ``triggers``, backdoors ``covered``
+by rightly labelled samples, ``clean_label`` backdoors, ``collisions`` in feature space, gradient
+``matching``, the ``transfer`` setting, and ``metrics`` (what an attack achieved, beside the
+control).
 """
 
 from nclib.poisons import metrics, triggers
-from nclib.poisons.backdoors import badnets, blended, sig, sticker, wanet
+from nclib.poisons.backdoors import badnets, blended, sig, sticker
 from nclib.poisons.clean_label import clean_label_backdoor, narcissus
 from nclib.poisons.collisions import bullseye_polytope, feature_collision
+from nclib.poisons.covered import adaptive_blend, adaptive_patch, input_aware, wanet
 from nclib.poisons.labels import label_flip
 from nclib.poisons.matching import alignment, gradient_matching, random_shift
 from nclib.poisons.sets import PoisonedSet, poisoned
@@ -16,6 +18,8 @@ from nclib.poisons.transfer import retrain_head
 
 __all__ = [
     "PoisonedSet",
+    "adaptive_blend",
+    "adaptive_patch",
     "alignment",
     "badnets",
     "blended",
@@ -23,6 +27,7 @@ __all__ = [
     "clean_label_backdoor",
     "feature_collision",
     "gradient_matching",
+    "input_aware",
     "label_flip",
     "metrics",
     "narcissus",

@@ -8,21 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
-from nclib.data import ImageSet, check_images
-from nclib.doors import number, numbers
+from nclib.data import ImageSet
+from nclib.doors import numbers
 from nclib.poisons import triggers
-from nclib.poisons.sets import (
-    PoisonedSet,
-    Trigger,
-    check_budget,
-    check_target,
-    choose,
-    choose_count,
-    poisoned,
-    stamped,
-)
+from nclib.poisons.sets import PoisonedSet, Trigger, check_target, choose, poisoned, stamped
 
 
 @numbers
@@ -64,12 +54,8 @@ def blended(
     ``alpha`` is the share of the ``pattern`` ``[C, H, W]`` in [0, 1]; None is uniform noise, the
     paper's random pattern, drawn from ``seed``. Raises ``ValueError`` for bad arguments.
     """
-    check_budget(alpha, "alpha")
-    pattern = triggers.noise_image(data.shape, seed) if pattern is None else pattern
-    if tuple(pattern.shape) != data.shape:
-        raise ValueError(f"pattern: got {tuple(pattern.shape)}; {data.shape} is needed")
-    check_images(pattern[None], "pattern")
-    return _all_to_one(data, rate, target, triggers.Blend(pattern, alpha), "blended", seed)
+    trigger = triggers.blend(data.shape, alpha, pattern, seed)
+    return _all_to_one(data, rate, target, trigger, "blended", seed)
 
 
 @numbers
@@ -95,38 +81,6 @@ def sig(
     check_target(data, target)
     index = choose(data, rate, data.labels == target, seed)
     return _stamp(data, index, trigger, data.labels, "sig", target)
-
-
-@numbers
-def wanet(
-    data: ImageSet,
-    rate: float = 0.1,
-    target: int = 0,
-    *,
-    s: float = 0.5,
-    k: int = 4,
-    noise_ratio: float = 2.0,
-    seed: int = 0,
-) -> PoisonedSet:
-    """Warp the samples by a smooth field and relabel (Nguyen and Tran 2021, arXiv 2102.10369).
-
-    ``s`` is the strength and ``k`` the number of control points. Noise mode: ``noise_ratio *
-    rate`` further samples get a randomly disturbed warp and keep their label, so that only the
-    exact warp counts; they are marked as poisoned too. Raises ``ValueError`` for bad arguments.
-    """
-    number(noise_ratio, "noise_ratio", 0)
-    trigger = triggers.warp(data.shape, s, k, seed)
-    found = _all_to_one(data, rate, target, trigger, "wanet", seed)
-    if s == 0:
-        return found
-    chosen = found.labels != found.clean_labels
-    count = round(noise_ratio * round(rate * len(data)))
-    decoys = choose_count(data, count, ~chosen, seed + 1, "noise_ratio")
-    grids = triggers.jitter(trigger.grid, len(decoys), seed).to(data.device)
-    images = found.images.clone()
-    if len(decoys):
-        images[decoys] = grid_sample(images[decoys], grids, align_corners=True).clamp(0, 1)
-    return poisoned(data, images, found.labels, "wanet", target=target, trigger=trigger)
 
 
 @numbers

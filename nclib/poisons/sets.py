@@ -115,7 +115,10 @@ def poisoned(
 ) -> PoisonedSet:
     """``data`` with new ``images`` and ``labels``; the mask is read off from what has changed.
 
-    The one door of every attack: where ``data`` is poisoned already, its truth is kept.
+    The one door of every attack: where ``data`` is poisoned already, its truth is kept. So two
+    backdoors at once, flips and a backdoor, or a trigger per class (``blended(data, rate, c,
+    seed=c)`` for each class c) are attacks one after the other; a later one may take a sample of
+    an earlier one, and ``metrics.outcome`` has the success of each.
     """
     altered = (images != data.images).flatten(1).any(1)
     mask = altered | (labels != data.labels)

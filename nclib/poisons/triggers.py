@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import conv2d, grid_sample, interpolate, pad
 
-from nclib.data import Factors
+from nclib.data import Factors, check_images
 from nclib.data.signs import drawing, faces
 from nclib.doors import integer, number, numbers, seeded
 from nclib.poisons.sets import check_budget
@@ -64,6 +64,31 @@ class Warp:
     def __call__(self, images: Tensor) -> Tensor:
         grid = self.grid.to(images.device).expand(len(images), *self.grid.shape)
         return grid_sample(images, grid, align_corners=True).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnNoise:
+    """Add to every image a noise of at most ``eps`` that two convolutions make of it alone.
+
+    ``first`` ``[F, C, k, k]`` and ``second`` ``[C, F, k, k]``, k odd. The brightness and
+    the contrast of an image do not matter.
+    """
+
+    first: Tensor
+    second: Tensor
+    eps: float
+
+    def noise(self, images: Tensor) -> Tensor:
+        """The noise that belongs to each of the images, of their shape."""
+        noise = images - images.mean((1, 2, 3), keepdim=True)
+        noise = noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+        for weight in (self.first.to(images.device), self.second.to(images.device)):
+            around = pad(noise, [weight.shape[-1] // 2] * 4, mode="replicate")
+            noise = conv2d(around, weight).tanh()
+        return self.eps * noise
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images + self.noise(images)).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +172,33 @@ def corners(shape: tuple[int, int, int], amplitude: float = 1.0) -> Add:
     return Add(pattern)
 
 
+def blend(
+    shape: tuple[int, int, int], alpha: float = 0.2, pattern: Tensor | None = None, seed: int = 0
+) -> Blend:
+    """A share ``alpha`` of ``pattern`` ``[C, H, W]``; None is the noise image of ``seed``.
+
+    Raises ``ValueError`` for an ``alpha`` outside [0, 1] and a pattern of another shape or range.
+    """
+    check_budget(alpha, "alpha")
+    pattern = noise_image(shape, seed) if pattern is None else pattern
+    if tuple(pattern.shape) != shape:
+        raise ValueError(f"pattern: got {tuple(pattern.shape)}; {shape} is needed")
+    check_images(pattern[None], "pattern")
+    return Blend(pattern, alpha)
+
+
 def noise_image(shape: tuple[int, int, int], seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1]: the random pattern of Chen et al. 2017."""
     return torch.rand(shape, generator=seeded(seed))
+
+
+def own_noise(shape: tuple[int, int, int], eps: float = 0.2, seed: int = 0) -> OwnNoise:
+    """Random weights for ``OwnNoise``, without mean: 16 filters of 5 x 5, then one a channel."""
+    check_budget(eps)
+    generator = seeded(seed)
+    shapes = ((16, shape[0], 5, 5), (shape[0], 16, 3, 3))
+    first, second = (torch.randn(s, generator=generator) for s in shapes)
+    return OwnNoise(first - first.mean((1, 2, 3), keepdim=True), second, eps)
 
 
 @numbers
