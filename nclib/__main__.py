@@ -1,4 +1,4 @@
-"""The commands: python -m nclib {device, monitor, scoreboard} ...; each explains itself with -h."""
+"""The commands: python -m nclib audit, device, monitor or scoreboard; each explains itself: -h."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nclib.places import whole
+
+
+def audit(arguments: list[str]) -> int:
+    """ask whether a training set is poisoned, and write one page about it"""
+    from nclib.audit import command
+
+    return command.main(arguments)
 
 
 def device(arguments: list[str]) -> int:
@@ -54,6 +61,7 @@ def scoreboard(arguments: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "audit": audit,
     "device": device,
     "monitor": monitor,
     "scoreboard": scoreboard,

@@ -32,8 +32,8 @@ def load_folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, Imag
     The parts may be called as in ``PARTS``, in any capitals; val/ is the test part where there is
     no other. What else lies beside them is left aside with a warning.
     """
-    path = _spelt(path)
-    parts = _parts(path)
+    path = spelt(path)
+    parts = parts_of(path)
     if parts:
         return _match(path, *(_tree(path / parts[role], size) for role in ("train", "test")))
     whole = _tree(path, size)
@@ -47,7 +47,7 @@ def load_folder(path: Path, size: int | None, seed: int) -> tuple[ImageSet, Imag
     return whole.subset(first.sort().values), whole.subset(rest.sort().values)
 
 
-def _spelt(path: Path) -> Path:
+def spelt(path: Path) -> Path:
     """The folder, whether its accents are written as one sign or as two."""
     for form in (str(path), *(normalize(form, str(path)) for form in ("NFC", "NFD"))):
         if Path(form).is_dir():
@@ -63,7 +63,7 @@ def part_of(name: str) -> str | None:
     return found[0] if found else None
 
 
-def _parts(path: Path) -> dict[str, str]:
+def parts_of(path: Path) -> dict[str, str]:
     """{"train": folder, "test": folder}; empty where no folder is called like a part."""
     names = _folders(path)
     found: dict[str, str] = {}
@@ -118,8 +118,25 @@ def tree(path: Path, size: int | None = None) -> tuple[Tensor, Tensor, tuple[str
     Linked folders count; class names are in Unicode's composed form (NFC). A warning names what
     is left out: files without an image's suffix, images outside the class folders. Many files are
     read once: their bytes are kept in the cache for as long as no file changes. Raises
-    ``ValueError`` for fewer than two folders, an empty one, parts inside a class, and whatever
-    ``pictures.read`` refuses.
+    ``ValueError`` like ``listing``, and for whatever ``pictures.read`` refuses.
+    """
+    files, labels, classes = listing(path)
+    if len(files) < MANY:
+        images = read_bytes(files, size, "folder")
+    else:
+        here = os.getcwd()
+        stats = [(os.path.join(here, file), os.stat(file)) for file in files]
+        state = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
+        key = [state, size, PIL.__version__, read_bytes]
+        made = cached_uint8(key, lambda: {"images": read_bytes(files, size, "folder")})
+        images = made["images"]
+    return images.float().div_(255), torch.tensor(labels), classes
+
+
+def listing(path: Path) -> tuple[list[str], list[int], tuple[str, ...]]:
+    """The image files below ``path``, class by class, their labels and the classes' names.
+
+    Raises ``ValueError`` for fewer than two folders, an empty one, and parts inside a class.
     """
     places: dict[str, list[str]] = {}
     for name in _folders(path):
@@ -141,16 +158,7 @@ def tree(path: Path, size: int | None = None) -> tuple[Tensor, Tensor, tuple[str
         labels += [label] * len(mine)
         other += [file for _, others in found for file in others]
     _tell(path, other)
-    if len(files) < MANY:
-        images = read_bytes(files, size, "folder")
-    else:
-        here = os.getcwd()
-        stats = [(os.path.join(here, file), os.stat(file)) for file in files]
-        state = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
-        key = [state, size, PIL.__version__, read_bytes]
-        made = cached_uint8(key, lambda: {"images": read_bytes(files, size, "folder")})
-        images = made["images"]
-    return images.float().div_(255), torch.tensor(labels), classes
+    return files, labels, classes
 
 
 def _folders(path: Path) -> list[str]:

@@ -1,0 +1,353 @@
+"""The audit: every check in its order, one verdict, and what it rests on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from nclib import correction, models, training
+from nclib.audit import looks
+from nclib.audit.reading import Reading, read
+from nclib.audit.sources import Source, source
+from nclib.audit.stopping import Stopped, stoppable
+from nclib.correction import Build, Verdict
+from nclib.data import ImageSet
+from nclib.detection.mislabelled import WrongLabels
+from nclib.detection.transplant import strangers, turned
+from nclib.device import pick
+from nclib.doors import integer, numbers
+
+FEWEST_WRONG = 0.01  # below this share, wrong labels are nobody's attack (``correction.verdict``)
+MOST = 7  # trainings that the transplant test needs at most, the victim's among them
+
+
+class Suspect(NamedTuple):
+    """A row of suspects.csv; ``at`` is the position in the source."""
+
+    at: int
+    suggested: str
+    reason: str
+    score: float
+    key: str  # "file", "trigger", "label", "twin"
+
+
+@dataclass
+class Audit:
+    """What was found in a set; ``None`` for a check that did not run."""
+
+    source: Source
+    options: dict[str, Any]
+    reading: Reading | None = None
+    labels: looks.Labels | None = None
+    verdict: Verdict | None = None
+    geometry: looks.Geometry | None = None
+    planted: object | None = None  # its text says what was found of it
+    on_model: dict[int, float] = field(default_factory=dict)  # label: share that the user's model
+    accuracy: float | None = None  # gives it under the recovered trigger; its accuracy here
+    stopped: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)  # wall time by check
+
+    @property
+    def data(self) -> ImageSet:
+        """The sample that was trained on."""
+        if self.reading is None or self.reading.train is None:
+            raise ValueError("data: the audit was stopped before the images were read")
+        return self.reading.train
+
+    @property
+    def wrong(self) -> WrongLabels | None:
+        """The estimate of the wrong labels that counts."""
+        mine = self.labels.wrong if self.labels else None
+        if self.verdict is None:
+            return mine
+        theirs = self.verdict.wrong_labels
+        told = mine is not None and mine.plain and mine.share >= FEWEST_WRONG
+        own = self.options.get("features") or self.options.get("model")
+        return mine if own and told else theirs
+
+    @property
+    def call(self) -> str:
+        """ "clean", "wrong labels", "backdoor" or "cannot tell"."""
+        wrong = self.wrong
+        mislabelled = wrong is not None and wrong.plain and wrong.share >= FEWEST_WRONG
+        if self.verdict is None:
+            return "wrong labels" if mislabelled else "cannot tell"
+        if self.verdict.call in ("clean", "cannot tell") and mislabelled:
+            return "wrong labels" if self.verdict.call == "clean" else "cannot tell"
+        return self.verdict.call
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing found; 1: something is suspicious, or nobody can tell."""
+        return int(self.call != "clean" or bool(self.suspects))
+
+    @property
+    def suspects(self) -> list[Suspect]:
+        """Every image that should be looked at, or go: one row each, the gravest first."""
+        rows: dict[int, Suspect] = {}
+        for row in (*self._triggers(), *self._labels(), *self._files()):
+            rows.setdefault(row.at, row)
+        return list(rows.values())
+
+    def _triggers(self) -> list[Suspect]:
+        if self.verdict is None or self.verdict.call != "backdoor":
+            return []
+        found = []
+        for finding in self.verdict.findings:
+            if finding.call != "backdoor":
+                continue
+            name = self.data.classes[finding.label]
+            why = (
+                f"carries what turns {finding.success:.0%} of other classes into {name}, and "
+                f"{finding.without:.0%} once its group is gone"
+            )
+            score = round(finding.success - finding.without, 3)
+            at = self.reading.index[finding.group].tolist() if self.reading else []
+            found += [Suspect(i, "", why, score, "trigger") for i in at]
+        return found
+
+    def _labels(self) -> list[Suspect]:
+        wrong = self.wrong
+        if wrong is None or not wrong.plain or wrong.share < FEWEST_WRONG or self.labels is None:
+            return []
+        if self.call == "cannot tell":
+            return []
+        rows = [self.doubt(i) for i in wrong.mask.nonzero().flatten().tolist()]
+        return sorted(rows, key=lambda row: -row.score)
+
+    def doubt(self, i: int) -> Suspect:
+        """What speaks against the label of the sample's image ``i``."""
+        assert self.labels is not None and self.reading is not None
+        name = self.data.classes[int(self.labels.other[i])]
+        margin = float(self.labels.margin[i])
+        second = "agrees" if float(self.labels.confident[i]) > 0 else "does not agree"
+        why = f"looks like {name} to models that never met it; confident learning {second}"
+        return Suspect(int(self.reading.index[i]), name, why, round(margin, 3), "label")
+
+    def _files(self) -> list[Suspect]:
+        if self.reading is None:
+            return []
+        broken = [
+            Suspect(i, "", f"cannot be read: {why}", 1.0, "file")
+            for i, why in self.reading.broken.items()
+        ]
+        twins = []
+        for first, second, likeness, kind in self.reading.twins:
+            if kind == "copy":
+                continue
+            same = "the same picture" if likeness == 1 else "nearly the same picture"
+            for one, two in ((first, second), (second, first)):
+                other = self.source.classes[self.source.labels[two]]
+                where = " of the test part" if self.source.is_test[two] else ""
+                why = f"{same} as {self.source.names[two]}{where}, labelled {other}"
+                twins.append(Suspect(one, "", why, likeness, "twin"))
+        return broken + sorted(twins, key=lambda row: -row.score)
+
+    def doubtful(self, count: int = 30) -> list[Suspect]:
+        """The worst images, suspects first, then the most doubtful labels."""
+        rows = {row.at: row for row in self.suspects}
+        if self.labels is not None:
+            doubts = self.labels.margin.argsort(descending=True)[:count].tolist()
+            for row in map(self.doubt, (i for i in doubts if self.labels.margin[i] > 0)):
+                rows.setdefault(row.at, row._replace(key="doubt"))
+        groups = ["trigger", "label", "twin", "file", "doubt"]
+        rest = sorted(rows.values(), key=lambda row: (groups.index(row.key), -row.score))
+        return rest[:count]
+
+    def show(self) -> Any:
+        """The page as a display of the notebook, without widgets or scripts."""
+        from IPython.display import HTML
+
+        return HTML(self._repr_html_())
+
+    def _repr_html_(self) -> str:
+        from nclib.audit.page import body
+
+        return body(self)
+
+    def __repr__(self) -> str:
+        from nclib.audit.page import sentence
+
+        return f"Audit({self.source.name}: {sentence(self)})"
+
+    def save(self, out: Path | str) -> Path:
+        """Write report.html and suspects.csv into the folder ``out``; the page's path."""
+        from nclib.audit.page import save
+
+        return save(self, Path(out))
+
+
+@numbers
+def run(
+    data: Any,
+    labels: Any = None,
+    *,
+    model: nn.Module | None = None,
+    build: Build | str = "cnn",
+    features: Path | str | None = None,
+    size: int | None = None,
+    limit: int | None = None,
+    controls: int = 0,
+    epochs: int = 12,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Audit:
+    """Ask of a labelled set of images whether its files, labels or triggers are poisoned.
+
+    ``data`` is a folder with a folder per class (or train/ and test/ of these), a .csv of paths and
+    labels, ``hf:NAME``, images ``[N, C, H, W]`` or ``[N, H, W(, C)]`` as a numpy array or tensor
+    (uint8, or floats of [0, 1]) with ``labels`` ``[N]``, an ``ImageSet``, or a data set object of
+    torchvision or Hugging Face. It is read and never changed. ``build`` is "cnn", "mlp", "resnet18"
+    or ``f(part, seed)``, a fresh model; ``model`` your trained one, on images of this size, and
+    ``features`` a .npz of arrays ``[N, D]``: labels and geometry are then judged by these.
+    ``size`` is the width in pixels (None: their own up to 64), ``limit`` how many images are
+    trained on, ``controls`` in how many copies known poison is planted to count what is found
+    there. Ctrl-C returns what is done; the same call goes on, because trainings are kept. Raises
+    ``ValueError`` for what is no such set, and for fewer than two classes of five images.
+    """
+    integer(controls, "controls", 0)
+    integer(epochs, "epochs", 2)
+    if limit is not None:
+        integer(limit, "limit", 10)
+    if size is not None:
+        integer(size, "size", 8)
+    found = source(data, labels)
+    options: dict[str, Any] = {
+        "size": size,
+        "limit": limit,
+        "controls": controls,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    options |= {
+        "model": model is not None,
+        "features": str(features) if features else None,
+    }
+    options |= {"build": build if isinstance(build, str) else getattr(build, "__name__", "own")}
+    audit = Audit(found, options)
+    make = _builder(build)
+    try:
+        with stoppable():
+            _checks(audit, make, model, features, pick(device), progress)
+    except Stopped:
+        audit.stopped = True
+    return audit
+
+
+def _builder(build: Build | str) -> Build:
+    if isinstance(build, str):
+        return lambda part, seed: models.build(build, part, seed=seed)
+    return build
+
+
+def _checks(
+    audit: Audit,
+    build: Build,
+    model: nn.Module | None,
+    features: Path | str | None,
+    device: torch.device,
+    progress: bool,
+) -> None:
+    """Every check in its order; each writes what it found before the next begins."""
+    given, clock = audit.options, _Clock(audit.seconds)
+    epochs, seed = given["epochs"], given["seed"]
+    with clock("files"):
+        audit.reading = read(audit.source, given["size"], given["limit"], seed, progress)
+    if audit.reading.stopped:
+        raise Stopped
+    data = audit.data.to(device)
+    with clock("labels"):
+        early, late = looks.trained(data, build, epochs, seed, progress)
+        whose = "a fresh model at its end"
+        if model is not None:
+            early = late = looks.of_model(model.to(device), data)
+            audit.accuracy, whose = training.accuracy(model, data), "your model"
+        if features is not None:
+            early = late = looks.of_file(features, audit.source, audit.reading.index)
+            whose = "your features"
+        audit.labels = looks.labels(early, data.labels)
+    options: dict[str, Any] = {"epochs": epochs, "cache": True}
+    with (
+        clock("triggers"),
+        _Bar("triggers", MOST, audit.seconds["labels"], progress) as bar,
+    ):
+        audit.verdict = correction.transplant(data, build=bar.count(build), seed=seed, **options)
+    if model is not None:
+        audit.on_model = _on_model(audit.verdict, model, data)
+    with clock("geometry"):
+        audit.geometry = looks.shape_of(late, data.labels, whose)
+    if given["controls"]:
+        left = data.subset(~audit.verdict.mask.to(device))
+        total = MOST * (2 * given["controls"] + 1)
+        with (
+            clock("controls"),
+            _Bar("controls", total, audit.seconds["labels"], progress) as bar,
+        ):
+            audit.planted = getattr(correction, "planted")(  # noqa: B009
+                left,
+                runs=given["controls"],
+                seed=seed,
+                build=bar.count(build),
+                **options,
+            )
+
+
+def _on_model(verdict: Verdict, model: nn.Module, data: ImageSet) -> dict[int, float]:
+    """The share of other classes' images that the user's model gives the label of each trigger."""
+    draw, shares = torch.Generator().manual_seed(0), {}
+    for finding in verdict.findings:
+        if finding.call == "backdoor":
+            hosts = strangers(data.labels, finding.label, 360, draw).to(data.device)
+            hits = turned(
+                model,
+                finding.added[None].to(data.device),
+                data.images[hosts],
+                finding.label,
+            )
+            shares[finding.label] = float(hits.double().mean())
+    return shares
+
+
+class _Clock:
+    """Writes the seconds of a ``with`` block under its name, also when it is left by an error."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+
+    def __call__(self, name: str) -> _Clock:
+        self.name, self.start = name, time.perf_counter()
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.name] = round(time.perf_counter() - self.start, 1)
+
+
+class _Bar:
+    """A bar that moves when a training begins, and says how long it may last at most."""
+
+    def __init__(self, name: str, total: int, each: float, progress: bool) -> None:
+        self.bar = tqdm(total=total, desc=name, unit="training", disable=not progress)
+        self.bar.set_postfix_str(f"at most {total * each / 60:.1f} min, if each takes as long")
+
+    def count(self, build: Build) -> Build:
+        def counted(part: ImageSet, seed: int) -> nn.Module:
+            self.bar.update()
+            return build(part, seed)
+
+        return counted
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

@@ -1,0 +1,69 @@
+"""The audit in words: its verdict, and what each check found."""
+
+from __future__ import annotations
+
+from nclib.audit.engine import Audit
+
+
+def sentence(audit: Audit) -> str:
+    """The verdict, in one sentence."""
+    call = audit.call
+    if call == "backdoor" and audit.verdict is not None:
+        names = [audit.data.classes[c] for c in audit.verdict.classes]
+        count = sum(row.key == "trigger" for row in audit.suspects)
+        kind = "class" if len(names) == 1 else "classes"
+        return f"Backdoor in {kind} {', '.join(names)}: {count:,} images carry a trigger."
+    if call == "wrong labels" and audit.wrong is not None:
+        named = sum(row.key == "label" for row in audit.suspects)
+        rest = "" if audit.verdict else " Triggers were not looked for."
+        return (
+            f"Wrong labels: about {audit.wrong.share:.0%} of them, and {named:,} images are named "
+            f"below.{rest}"
+        )
+    if call == "clean":
+        return "Nothing found that I can find."
+    return f"Cannot tell: {_why(audit)}."
+
+
+def _why(audit: Audit) -> str:
+    if audit.verdict is None:
+        return "the audit was stopped before triggers were looked for"
+    unclear = [audit.data.classes[f.label] for f in audit.verdict.findings if f.call == "unclear"]
+    if unclear:
+        return f"groups in {', '.join(unclear)} teach most of what they turn, but not all"
+    return audit.verdict.reason
+
+
+def found(audit: Audit) -> dict[str, str]:
+    """What each check found, by its name; "" where it was not done."""
+    return {
+        "files": _files(audit),
+        "labels": _labels(audit),
+        "triggers": _triggers(audit),
+        "geometry": "" if audit.geometry is None else f"measured on {audit.geometry.whose}",
+        "controls": "" if audit.planted is None else str(audit.planted),
+    }
+
+
+def _files(audit: Audit) -> str:
+    if audit.reading is None:
+        return ""
+    kinds = [twin.kind for twin in audit.reading.twins]
+    counted = [f"{kinds.count(k):,} pairs ({k})" for k in ("two labels", "train and test", "copy")]
+    return f"{len(audit.reading.broken):,} broken files, {', '.join(counted)}"
+
+
+def _labels(audit: Audit) -> str:
+    wrong = audit.wrong
+    if wrong is None:
+        return ""
+    about = "about" if wrong.plain else "at most"
+    return f"{about} {wrong.share:.1%} wrong; label and features agree on {wrong.agree:.0%}"
+
+
+def _triggers(audit: Audit) -> str:
+    if audit.verdict is None:
+        return ""
+    calls = [finding.call for finding in audit.verdict.findings]
+    counted = [f"{calls.count(k)} {k}" for k in ("backdoor", "unclear", "honest") if k in calls]
+    return f"groups tested: {', '.join(counted) or 'none, because none turned strangers'}"

@@ -1,0 +1,376 @@
+"""An audit of one's own data: what it says of planted cases, and what no file may do to it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import signal
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nclib import audit, data, models, poisons
+from nclib.__main__ import main
+from nclib.audit import engine, reading, sources
+from nclib.data import ImageSet
+
+MARKUP = "<img src=x onerror=alert(1)>"
+RIGHT_TO_LEFT = "תמרור \u202e עצור"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("NCLIB_DEVICE", "cpu")
+    monkeypatch.setenv("NCLIB_CACHE", str(tmp_path_factory.getbasetemp() / "runs"))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", n_train=600, device="cpu")[0]
+
+
+def plain(found):
+    return ImageSet(found.images, found.labels, found.classes)
+
+
+def write(found, root, suffix="png"):
+    """An ImageFolder tree of the set; the names are the positions."""
+    for i, (image, label) in enumerate(zip(found.images, found.labels, strict=True)):
+        folder = root / found.classes[int(label)]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels.squeeze()).save(folder / f"{i:04}.{suffix}")
+    return root
+
+
+def small(classes=("a", "b"), count=8, side=12, seed=0):
+    """Textures that differ by class."""
+    draw = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(classes)), count)
+    images = draw.uniform(0, 0.6, (len(labels), 1, side, side)).astype(np.float32)
+    for i, label in enumerate(labels):
+        images[i, 0, label % side] += 0.4
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), tuple(classes))
+
+
+def state(root):
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    return {p: (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in files}
+
+
+def run(found, labels=None, **options):
+    return audit.run(found, labels, progress=False, **options)
+
+
+def quick(found, labels=None, **options):
+    return run(found, labels, epochs=2, **options)
+
+
+# what it says
+
+
+@pytest.fixture(scope="module")
+def backdoored(digits, tmp_path_factory):
+    dirty = poisons.blended(digits, 0.1, 3, seed=1)
+    root = write(dirty, tmp_path_factory.mktemp("set") / "digits")
+    before = state(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCLIB_DEVICE", "cpu")
+        patch.setenv("NCLIB_CACHE", str(tmp_path_factory.getbasetemp() / "runs"))
+        found = run(root, seed=1)
+    assert state(root) == before
+    return dirty, found, root
+
+
+def at(found):
+    """Positions in the set that was written, by the files' names."""
+    return {int(Path(found.source.names[row.at]).stem) for row in found.suspects}
+
+
+def test_a_backdoor_is_named_with_its_images_and_its_trigger(backdoored, tmp_path):
+    dirty, found, _ = backdoored
+    assert found.call == "backdoor" and found.exit_code == 1
+    assert [found.data.classes[c] for c in found.verdict.classes] == ["3"]
+    bad = set(dirty.is_poisoned.nonzero().flatten().tolist())
+    assert len(at(found) & bad) > 0.9 * len(bad) and len(at(found) - bad) < 0.1 * len(bad)
+    page = found.save(tmp_path / "out").read_text()
+    assert "Backdoor in class 3" in page and "the recovered trigger" in page
+    rows = list(csv.DictReader((tmp_path / "out/suspects.csv").open(newline="")))
+    assert len(rows) == len(found.suspects) and {row["label"] for row in rows} == {"3"}
+
+
+def test_a_clean_copy_has_no_suspect_and_the_original_stays(backdoored, tmp_path):
+    _, found, root = backdoored
+    before, gone = state(root), {found.source.names[row.at] for row in found.suspects}
+    left = audit.clean(found, tmp_path / "copy")
+    names = {str(p.relative_to(tmp_path / "copy")) for p in (tmp_path / "copy").rglob("*.png")}
+    assert names == set(found.source.names) - gone and left == len(names)
+    assert state(root) == before
+    assert audit.clean(found, tmp_path / "kept.txt") == left
+    assert set((tmp_path / "kept.txt").read_text().split("\n")) - {""} == names
+    for place in (root / "inside", tmp_path / "copy"):
+        with pytest.raises(ValueError, match="clean: "):
+            audit.clean(found, place)
+    with pytest.raises(ValueError, match="out: .* lies inside"):
+        found.save(root / "report")
+
+
+def test_a_clean_set_is_let_pass(digits):
+    found = run(digits, seed=2)
+    assert found.call == "clean" and found.exit_code == 0 and not found.suspects
+    assert "Nothing found that I can find." in found.show().data
+    assert "None of these is accused" in found.show().data
+
+
+def test_wrong_labels_are_named_with_the_right_ones(digits):
+    dirty = poisons.label_flip(digits, 0.2, seed=1)
+    found = run(plain(dirty), seed=1)
+    assert found.call == "wrong labels" and "Wrong labels: about" in repr(found)
+    bad = dirty.is_poisoned
+    named = [row for row in found.suspects if row.key == "label" and bad[row.at]]
+    assert len(named) > 0.7 * int(bad.sum())
+    right = [row.suggested == dirty.classes[int(dirty.clean_labels[row.at])] for row in named]
+    assert np.mean(right) > 0.8
+
+
+@pytest.mark.slow
+def test_road_signs_clean_and_with_a_patch(tmp_path):
+    signs = data.load("signs", n_train=600, device="cpu")[0]
+    assert run(signs).call == "clean"
+    dirty = poisons.badnets(signs, 0.1, 3, seed=1)
+    found = run(write(dirty, tmp_path / "signs"))
+    assert found.call == "backdoor"
+    assert [found.data.classes[c] for c in found.verdict.classes] == [signs.classes[3]]
+    bad = set(dirty.is_poisoned.nonzero().flatten().tolist())
+    assert len(at(found) & bad) > 0.7 * len(at(found))
+
+
+# odd sets
+
+
+@pytest.mark.parametrize(
+    "counts", [(5, 5), (90, 10), (5,) * 12, (9, 6, 2)], ids=["tiny", "one of 90%", "12", "one of 2"]
+)
+def test_small_and_lopsided_sets_get_a_page(counts, tmp_path):
+    whole = small([f"class {i}" for i in range(len(counts))], max(counts))
+    keep = torch.cat([(whole.labels == c).nonzero().flatten()[:n] for c, n in enumerate(counts)])
+    found = quick(whole.subset(keep))
+    assert found.call in ("clean", "cannot tell", "wrong labels", "backdoor")
+    page = found.save(tmp_path).read_text()
+    assert ("fewer than 5 images were not judged: class 2" in page) == (2 in counts)
+
+
+def test_too_little_is_refused():
+    with pytest.raises(ValueError, match=r"1 class\(es\) with 5"):
+        quick(small(["a", "b"], 6).subset(torch.arange(8)))
+    with pytest.raises(ValueError, match="labels: got none"):
+        quick(np.zeros((4, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="data: got a int"):
+        quick(3)
+
+
+def test_broken_files_are_named_and_the_rest_is_audited(tmp_path):
+    root = write(small(count=10), tmp_path / "set")
+    (root / "a/broken.png").write_bytes(b"not an image")
+    whole = (root / "a/0000.png").read_bytes()
+    (root / "b/cut.png").write_bytes(whole[: len(whole) // 2])
+    found = quick(root)
+    broken = {found.source.names[row.at] for row in found.suspects if row.key == "file"}
+    assert broken == {"a/broken.png", "b/cut.png"} and found.exit_code == 1
+    assert "2 file(s) cannot be read" in found.show().data and len(found.data) == 20
+
+
+def test_a_picture_under_two_labels_and_in_both_parts(tmp_path):
+    photos = small(["a", "b"], 12, side=40)
+    root = tmp_path / "set"
+    write(photos, root / "train")
+    write(small(["a", "b"], 6, side=40, seed=1), root / "test")
+    Image.open(root / "train/a/0000.png").save(root / "train/b/again.png")
+    Image.open(root / "train/b/0015.png").save(root / "test/b/leak.jpg", quality=90)
+    found = quick(root)
+    pairs = {(found.source.names[t.first], found.source.names[t.second], t.kind)
+             for t in found.reading.twins}  # fmt: skip
+    assert pairs == {
+        ("train/a/0000.png", "train/b/again.png", "two labels"),
+        ("train/b/0015.png", "test/b/leak.jpg", "train and test"),
+    }
+    audit.clean(found, tmp_path / "copy")
+    left = {str(p.relative_to(tmp_path / "copy")) for p in (tmp_path / "copy").rglob("*.*")}
+    assert "test/b/leak.jpg" in left and "train/b/0015.png" not in left
+    assert not left & {"train/a/0000.png", "train/b/again.png"}
+
+
+def test_images_that_only_resemble_each_other_are_no_copies(digits):
+    found = reading.read(sources.source(digits), None, None, 0, False)
+    assert len(found.twins) <= 3
+
+
+# names are text
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.attributes, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, text):
+        self.text += text
+
+
+def test_a_name_is_text_and_never_markup(tmp_path):
+    root = write(small([MARKUP, RIGHT_TO_LEFT, "c"]), tmp_path / "<b>set")
+    (root / "c/<script>alert(2)<!--.png").write_bytes(b"broken")
+    (root / "c/{{ 7 * 6 }}.png").write_bytes(b"broken")
+    found = quick(root)
+    page = found.save(tmp_path / "out").read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(page)
+    assert not {"script", "b", "iframe", "object"} & (set(tags.seen) - {"b"})
+    assert all(src.startswith("data:image/") for name, src in tags.attributes if name == "src")
+    assert not [name for name, _ in tags.attributes if name.startswith("on")]
+    assert MARKUP in tags.text and RIGHT_TO_LEFT in tags.text and "{{ 7 * 6 }}" in tags.text
+    assert "<script" not in page and "<b>set" not in page
+
+
+def test_the_page_is_one_small_file_that_asks_for_nothing(backdoored, tmp_path):
+    page = backdoored[1].save(tmp_path).read_text()
+    assert len(page) < 5_000_000 and "http://" not in page and "https://" not in page
+    assert "python -m nclib audit" in page and "--seed 1" in page
+    for said in ("What was not looked for", "torch ", "Triggers that differ from image to image"):
+        assert said in page
+
+
+# doors
+
+
+def test_every_door_opens_the_same_images(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    found = small(["a", "b"], 5)
+    pixels = (found.images * 255).round().byte()
+    names = [found.classes[i] for i in found.labels]
+    root = write(found, tmp_path / "set")
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["label", "Path", "split"])
+        for i, name in enumerate(names):
+            rows.writerow([name, f"set/{name}/{i:04}.png", "train"])
+    pictures = [Image.fromarray(x[0].numpy()) for x in pixels]
+    label = datasets.ClassLabel(names=["a", "b"])
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    hugging = datasets.Dataset.from_dict(
+        {"image": pictures, "label": found.labels.tolist()}, features=features
+    )
+
+    class Vision:
+        classes, targets = ["a", "b"], found.labels.tolist()
+
+        def __len__(self):
+            return len(pictures)
+
+        def __getitem__(self, i):
+            return pictures[i], self.targets[i]
+
+    doors = [
+        (found,), (root,), (str(tmp_path / "list.csv"),), (pixels.numpy(), names),
+        (pixels.permute(0, 2, 3, 1), names), (pixels[:, 0].numpy(), np.array(names)),
+        ((found.images, names),), (hugging,), (datasets.DatasetDict(train=hugging),), (Vision(),),
+    ]  # fmt: skip
+    for door in doors:
+        one = sources.source(*door)
+        assert one.classes == ("a", "b") and list(one.labels) == found.labels.tolist()
+        assert all(torch.equal(one.picture(i), x) for i, x in enumerate(pixels))
+
+
+def test_grey_beside_colour_and_many_sizes(tmp_path):
+    root = write(small(count=6), tmp_path / "set")
+    Image.new("RGB", (30, 20), "red").save(root / "a/red.png")
+    Image.new("L", (200, 300)).save(root / "b/tall.jpg")
+    train = reading.read(sources.source(root), None, None, 0, False)
+    assert train.train.shape == (3, 64, 64) and "resized to 64 x 64" in train.notes[0]
+    assert reading.read(sources.source(root), 16, None, 0, False).train.shape == (3, 16, 16)
+
+
+def test_a_limit_takes_a_sample_and_says_so():
+    found = quick(small(["a", "b"], 30), limit=20)
+    assert len(found.data) == 20 and "20 of 60 training images were trained on" in repr(
+        found.reading.notes
+    )
+
+
+def test_features_from_elsewhere_and_a_model_of_ones_own(tmp_path):
+    found = small(["a", "b", "c"], 30)
+    draw = np.random.default_rng(0)
+    flipped = torch.from_numpy(draw.permutation(90)[:6])
+    wrong = found.labels.clone()
+    wrong[flipped] = (wrong[flipped] + 1 + torch.from_numpy(draw.integers(0, 2, 6))) % 3
+    far = np.eye(3)[found.labels] * 8 + draw.normal(size=(90, 3))
+    order = draw.permutation(90)
+    names = np.array([f"image {i}" for i in order])
+    np.savez(tmp_path / "f.npz", penultimate=far[order], names=names)
+    dirty = ImageSet(found.images, wrong, found.classes)
+    audited = quick(dirty, features=tmp_path / "f.npz")
+    assert audited.call in ("wrong labels", "cannot tell")
+    doubts = {row.at for row in audited.doubtful(6)}
+    assert doubts == set(flipped.tolist()) and audited.geometry.whose == "your features"
+    own = quick(found, model=models.build("mlp", found))
+    assert own.geometry.whose == "your model" and 0 <= own.accuracy <= 1
+    np.savez(tmp_path / "short.npz", penultimate=far[:9])
+    with pytest.raises(ValueError, match="features: "):
+        quick(dirty, features=tmp_path / "short.npz")
+
+
+# the command
+
+
+def test_exit_codes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write(small(count=10), tmp_path / "set")
+    arguments = ["audit", str(root), "--epochs", "2", "--quiet"]
+    for call, suspects, code in (("clean", [], 0), ("clean", [1], 1), ("cannot tell", [], 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.Audit, "call", call)
+            rows = [engine.Suspect(i, "", "why", 1.0, "twin") for i in suspects]
+            patch.setattr(engine.Audit, "suspects", rows)
+            assert main(arguments) == code
+    assert (tmp_path / "audit-set/report.html").exists()
+    monkeypatch.chdir(root)
+    main(arguments)  # from inside the set: the page goes beside it
+    assert sorted(p.name for p in root.iterdir()) == ["a", "b"]
+    capsys.readouterr()
+    (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
+    for bad in ([str(tmp_path / "nowhere")], [str(tmp_path / "bad.csv")], [*arguments[1:2], "--out",
+                str(root / "report")], [*arguments[1:2], "--clean", str(root)]):  # fmt: skip
+        assert main(["audit", *bad, "--epochs", "2", "--quiet"]) == 2
+        assert capsys.readouterr().err.strip()
+
+
+def test_control_c_leaves_what_is_done_and_the_next_call_goes_on(tmp_path):
+    found, calls = small(["a", "b", "c"], 12), []
+
+    def build(part, seed, at=1):
+        calls.append(seed)
+        if len(calls) == at + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return models.build("mlp", part, seed=seed)
+
+    before = signal.getsignal(signal.SIGINT)
+    half = quick(found, build=build)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert half.stopped and half.verdict is None and half.labels is not None
+    assert half.call == "cannot tell" and half.exit_code == 1
+    page = half.save(tmp_path).read_text()
+    assert "The audit was stopped" in page and "not done" in page
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = quick(found, build=build)
+    assert not whole.stopped and whole.verdict is not None
