@@ -1,4 +1,4 @@
-"""Exercises of lesson 00: the device, an honest clock, float64, seeds, a stratified subset."""
+"""Exercises of lesson 00: the device, an honest clock, float64, a calm recipe."""
 
 from __future__ import annotations
 
@@ -13,21 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nclib import device
-from nclib.course.exercises import Wrong, choice, exercise, expect, tensor
-
-choice(
-    "00.one_liner",
-    "an error",
-    ("the cpu", "an mps device", "an error"),
-    hints=(
-        "On such a computer is_built() is False. Which of the two names is used then?",
-        "The name is then 'CPU', in capitals. Does torch know a device of that name?",
-    ),
-    why={
-        "the cpu": "the name that torch knows is 'cpu', in small letters; 'CPU' is no device",
-        "an mps device": "torch for Linux and Windows is built without MPS, so 'CPU' is used",
-    },
-)
+from nclib.course.exercises import Wrong, exercise, expect, prediction, tensor
 
 
 class _Devices(TorchFunctionMode):
@@ -168,7 +154,9 @@ def _measure(answer: Callable[..., Any], before: float) -> None:
     early = f"{reads}: the clock stops before the work is done"
     expect(waited, early)
     if queue.events[0] == "work" and before and found > before:
-        raise Wrong(f"{reads}: it counts what was queued before; empty the queue, then start the clock")
+        raise Wrong(
+            f"{reads}: it counts what was queued before; empty the queue, then start the clock"
+        )
     if found < LAUNCH / 2:
         raise Wrong(
             f"{reads}: this clock stands while the program waits (process_time does), or its unit "
@@ -177,7 +165,9 @@ def _measure(answer: Callable[..., Any], before: float) -> None:
     expect(found > LAUNCH + WORK / 2, early)
     expect(found < 20 * wanted, f"{reads}; the unit should be seconds")
     if before and found > wanted + 0.8 * before:
-        raise Wrong(f"{reads}: it counts what was queued before; empty the queue, then start the clock")
+        raise Wrong(
+            f"{reads}: it counts what was queued before; empty the queue, then start the clock"
+        )
     expect(abs(found - wanted) < 0.03, f"{reads}; use time.perf_counter()")
 
 
@@ -207,9 +197,7 @@ class OnMps(torch.Tensor):
     """A stand-in for a tensor on a Mac's GPU: no float64 and no numpy until it is on the CPU."""
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [*args[1:], *(kwargs or {}).values()]
         name, wide = getattr(func, "__name__", ""), any(g is torch.float64 for g in given)
         if name == "double" or wide:
@@ -248,58 +236,72 @@ def _(answer: Any) -> None:
     )
 
 
-choice(
-    "00.same_seed",
-    "a range",
-    ("every digit", "a range", "nothing"),
-    hints=(
-        "The random numbers are one half. What does the arithmetic of the other device do?",
-        "The last digits differ, and sometimes more. What can still be compared?",
-    ),
-    why={
-        "every digit": "another device draws other numbers, and sums in another order",
-        "nothing": "single digits change, but the conclusion holds if it holds for several seeds",
-    },
-)
-
-
-def stratified(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Positions of ``per_class`` random images of each class."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    chosen = [order[labels[order] == c][:per_class] for c in labels.unique()]
-    return torch.cat(chosen)
+ALLOWED = {
+    "lr": (1e-4, 1.0),
+    "momentum": (0.0, 0.99),
+    "weight_decay": (0.0, 0.1),
+    "batch_size": (16, 1024),
+    "epochs": (4, 20),
+}
+STORMY = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2, "batch_size": 64, "epochs": 12}
 
 
 @exercise(
-    "00.stratified",
-    reference=stratified,
+    "00.calm",
+    reference={"lr": 0.01},
     hints=(
-        "Shuffle all positions once with torch.randperm(len(labels), generator=generator).",
-        "order[labels[order] == c] are the positions of class c, in random order.",
-        "Take the first per_class of them for each c of labels.unique(), then torch.cat them.",
+        "A step moves the weights by the rate times what momentum has gathered. What makes it small?",
+        'Smaller steps pass a difference on more weakly. Try {"lr": 0.02}, and watch the accuracy.',
+        'Other ways: {"momentum": 0.0}, or a larger batch_size. Change one thing at a time.',
     ),
 )
 def _(answer: Any) -> None:
-    labels = torch.tensor([0] * 40 + [1] * 10 + [4] * 25)
-    with torch.random.fork_rng(devices=[]):  # only the argument may matter, not the global state
-        torch.manual_seed(0)
-        found = tensor(answer(labels, 6, 0), "the positions")
-        torch.manual_seed(1)
-        again, other = tensor(answer(labels, 6, 0)), tensor(answer(labels, 6, 1))
-    whole = not found.is_floating_point() and found.dtype != torch.bool
-    expect(whole, f"positions are whole numbers; these are {found.dtype}")
-    found, again, other = found.long(), again.long(), other.long()
-    expect(found.shape == (18,), f"3 classes, 6 each: 18 positions, not shape {tuple(found.shape)}")
-    expect(len(found.unique()) == 18, "some position comes twice")
-    expect(bool(found.min() >= 0 and found.max() < 75), "some position is beyond the last label")
-    counts = [int((labels[found] == c).sum()) for c in (0, 1, 4)]
-    expect(counts == [6, 6, 6], f"the classes come {counts} times, not 6 times each")
-    expect(torch.equal(found, again), "the same seed gives another choice: use the generator")
+    expect(isinstance(answer, dict), 'give a dictionary such as {"epochs": 8}, not ' + repr(answer))
+    for name, value in answer.items():
+        expect(name in ALLOWED, f"{name!r} is none of {', '.join(ALLOWED)}")
+        expect(not isinstance(value, (str, bool)), f"{name} should be a number, not {value!r}")
+        (low, high), found = ALLOWED[name], float(tensor(value, name))
+        expect(low <= found <= high, f"{name} is {found:g}; {low:g} to {high:g} is allowed here")
     expect(
-        not torch.equal(found.sort().values, other.sort().values),
-        "another seed gives the same choice: shuffle with a generator that has the seed",
+        {**STORMY, **answer} != STORMY,
+        "that is the recipe from above, whose two runs parted: change a setting",
     )
-    drawn = torch.cat([tensor(answer(labels, 6, seed)) for seed in range(40)])
-    never = 75 - len(drawn.unique())
-    expect(never < 10, f"{never} images are never chosen, whatever the seed: shuffle all of them")
+    expect(
+        all(float(answer.get(n, 1)).is_integer() for n in ("batch_size", "epochs")),
+        "batch_size and epochs are whole numbers",
+    )
+
+
+prediction(
+    "00.clock",
+    "By which factor is the clock too small that does not wait?",
+    above=5,
+    unit="times",
+    usual={
+        (None, 1.5): "that holds where the line itself does the work; here it only hands it in",
+        (1.5, 5): "handing in costs microseconds, whatever the size of the product",
+    },
+)
+
+prediction(
+    "00.variance",
+    "How large is the error of the textbook formula in float32, as a multiple of the variance?",
+    above=10,
+    unit="times",
+    usual={
+        (None, 0.01): "seven digits are enough for each number, but not for the difference of two "
+        "numbers near 1,000,000",
+        (0.01, 10): "at 1,000,000 the numbers of float32 lie 0.06 apart: 600 times the variance",
+    },
+)
+
+prediction(
+    "00.nudge",
+    "What share of the stickered test images get another answer after the nudge, in percent?",
+    above=2,
+    unit="percent",
+    usual={
+        (None, 0.5): "a millionth is small at the start, but training multiplies it, step by step",
+        (60, None): "the two runs part, and yet both learn what the images have in common",
+    },
+)
