@@ -150,6 +150,11 @@ def forms(name: str) -> Iterator[tuple[str, object]]:
             "tensors": tuple(map(torch.tensor, reference)),
             "numpy's numbers": tuple(map(np.float32, reference)),
         }.items()
+    elif isinstance(reference, dict):
+        for what, change in {"the same": float, "numpy": np.float64, "float32": np.float32}.items():
+            yield what, {key: change(value) for key, value in reference.items()}
+        yield "tensors", {key: torch.tensor(value) for key, value in reference.items()}
+        yield "keywords", dict(**reference)
     else:
         yield from _of_a_function(name, reference)
     yield from BY_HAND.get(name, {}).items()
@@ -201,24 +206,6 @@ def _timed(clock, unit=1.0):
 def _by_timeit(work, synchronize):
     synchronize()
     return timeit.timeit(lambda: (work(), synchronize()), number=1)
-
-
-def _stratified_numpy(labels, per_class, seed):
-    draw = np.random.default_rng(seed)
-    values = labels.numpy()
-    chosen = [draw.permutation(np.flatnonzero(values == c))[:per_class] for c in np.unique(values)]
-    return np.concatenate(chosen).astype(np.int32)
-
-
-def _stratified_loop(labels, per_class, seed):
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
-    taken, found = {}, []
-    for i in order:
-        c = int(labels[i])
-        if taken.get(c, 0) < per_class:
-            taken[c] = taken.get(c, 0) + 1
-            found.append(i)
-    return found
 
 
 def _nc1_numpy(features, labels):
@@ -682,7 +669,10 @@ BY_HAND: dict[str, dict[str, object]] = {
         "to, to": lambda x: x.to(device="cpu").to(dtype=torch.double),
         "type": lambda x: x.detach().cpu().type(torch.DoubleTensor),
     },
-    "00.stratified": {"numpy": _stratified_numpy, "a loop": _stratified_loop},
+    "00.calm": {
+        "no momentum": {"momentum": 0},
+        "several": {"lr": 0.02, "weight_decay": 1e-3, "epochs": np.int64(8)},
+    },
     "01.nc1": {"numpy": _nc1_numpy},
     "02.flip": {"numpy": _flip_numpy, "a loop": _flip_loop},
     "02.trigger": {"numpy": _stamp_numpy, "where": _stamp_where},

@@ -83,7 +83,7 @@ def scores(course, name):
 
 @pytest.mark.filterwarnings("ignore:Object of type:Warning")  # of nbgrader's data base
 @pytest.mark.parametrize(
-    "until", ["00.pick_device", pytest.param("00.stratified", marks=pytest.mark.slow)]
+    "until", ["00.pick_device", pytest.param("00.calm", marks=pytest.mark.slow)]
 )
 def test_nbgrader_releases_a_lesson_and_grades_a_right_and_a_wrong_submission(
     until, tmp_path, monkeypatch
@@ -91,6 +91,9 @@ def test_nbgrader_releases_a_lesson_and_grades_a_right_and_a_wrong_submission(
     notebook, name = read(LESSON), LESSON.stem
     last = next(i for i, c in enumerate(notebook.cells) if f'check("{until}"' in c.source)
     notebook.cells = notebook.cells[: last + 1]
+    for cell in notebook.cells:  # the networks of the lesson, only smaller
+        cell.source = cell.source.replace('"signs"  #', '"digits"  #').replace("(0, 1, 2)", "(0,)")
+        cell.source = cell.source.replace('"epochs": 12', '"epochs": 1')
     lesson = tmp_path / "lessons" / LESSON.name
     lesson.parent.mkdir()
     nbformat.write(notebook, lesson)
@@ -111,7 +114,7 @@ def test_nbgrader_releases_a_lesson_and_grades_a_right_and_a_wrong_submission(
     for grade_id, cell in marks(right).items():
         if grade_id.startswith("answer"):
             cell.source = solved[grade_id].source
-    marks(wrong)["answer_00_one_liner"].source = 'the_line_gives = "the cpu"'
+    marks(wrong)["answer_00_pick_device"].source = 'def pick_device():\n    return "cpu"'
     # Who takes the check away gains nothing: nbgrader puts locked cells back.
     marks(wrong)["check_00_pick_device"].source = "print('correct')"
     for student, handed_in in {"ada": right, "bob": wrong}.items():
@@ -124,6 +127,6 @@ def test_nbgrader_releases_a_lesson_and_grades_a_right_and_a_wrong_submission(
     assert {g: points["ada"][g] for g in full} == full and full["check_00_pick_device"] == 3
     assert not any(points["bob"][g] for g in full)
     graded = nbformat.read(course / "autograded" / "bob" / name / f"{name}.ipynb", as_version=4)
-    said = str(marks(graded)["check_00_one_liner"].outputs)
-    assert "small letters" in said
+    said = str(marks(graded)["check_00_pick_device"].outputs)
+    assert "it returns the text" in said
     shutil.rmtree(course)

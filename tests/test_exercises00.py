@@ -1,6 +1,10 @@
 """Lesson 00: the checks turn typical mistakes away, and say why."""
 
+import ast
+import json
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import torch
 
 from nclib.course import verdict
 from nclib.course.exercises import find
+from nclib.course.exercises.lesson00 import STORMY
 
 
 def one_liner():
@@ -77,45 +82,9 @@ def milliseconds(work, synchronize):
     return 1000 * find("00.honest_seconds").reference(work, synchronize)
 
 
-def the_first(labels, per_class, seed):
-    return torch.cat([(labels == c).nonzero()[:per_class, 0] for c in labels.unique()])
-
-
-def not_per_class(labels, per_class, seed):
-    count = per_class * len(labels.unique())
-    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:count]
-
-
-def fixed_shuffle(labels, per_class, seed):
-    return find("00.stratified").reference(labels, per_class, 0)
-
-
-def global_state(labels, per_class, seed):
-    return find("00.stratified").reference(labels, per_class, int(torch.randint(9**9, ())))
-
-
-def with_repeats(labels, per_class, seed):
-    draw = torch.Generator().manual_seed(seed)
-    places = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
-    return torch.cat([p[torch.randint(len(p), (per_class,), generator=draw)] for p in places])
-
-
-def first_in_random_order(labels, per_class, seed):
-    draw = torch.Generator().manual_seed(seed)
-    few = [(labels == c).nonzero()[: per_class + 1, 0] for c in labels.unique()]
-    return torch.cat([p[torch.randperm(len(p), generator=draw)[:per_class]] for p in few])
-
-
-def one_too_few(labels, per_class, seed):
-    return find("00.stratified").reference(labels, per_class, seed)[:-1]
-
-
 @pytest.mark.parametrize(
     ("name", "answer", "word"),
     [
-        ("00.one_liner", "the cpu", "small letters"),
-        ("00.one_liner", "an mps device", "without MPS"),
-        ("00.one_liner", "no idea", "choose one of"),
         ("00.pick_device", one_liner, "neither is available"),
         ("00.pick_device", by_name, "the text 'cpu'"),
         ("00.pick_device", no_mac, "only mps is available"),
@@ -138,27 +107,20 @@ def one_too_few(labels, per_class, seed):
         ("00.to_float64", lambda x: x.cpu().numpy().astype("float64"), "not a tensor"),
         ("00.to_float64", lambda x: x.cpu().half().double() * 1.5, "numbers changed"),
         ("00.to_float64", lambda x: torch.from_numpy(np.float64(x)), "numpy"),
-        ("00.same_seed", "every digit", "another order"),
-        ("00.same_seed", "nothing", "several seeds"),
-        ("00.stratified", the_first, "another seed gives the same"),
-        ("00.stratified", not_per_class, "times, not 6 times"),
-        ("00.stratified", fixed_shuffle, "another seed gives the same"),
-        ("00.stratified", global_state, "the same seed gives another"),
-        ("00.stratified", with_repeats, "comes twice"),
-        ("00.stratified", first_in_random_order, "never chosen"),
-        ("00.stratified", one_too_few, "18 positions"),
-        ("00.stratified", lambda labels, n, seed: torch.rand(18), "whole numbers"),
+        ("00.calm", "a low rate", "give a dictionary"),
+        ("00.calm", {"rate": 0.01}, "is none of lr"),
+        ("00.calm", {"lr": "low"}, "lr should be a number"),
+        ("00.calm", {"lr": True}, "lr should be a number"),
+        ("00.calm", {"lr": 0.0}, "0.0001 to 1 is allowed"),
+        ("00.calm", {"lr": float("nan")}, "0.0001 to 1 is allowed"),
+        ("00.calm", {}, "whose two runs parted"),
+        ("00.calm", {"lr": 0.1, "epochs": 12}, "whose two runs parted"),
+        ("00.calm", {"batch_size": 64.5}, "batch_size is a whole number"),
     ],
 )
 def test_a_typical_mistake_is_rejected(name, answer, word):
     state, message = verdict(name, answer)
     assert state == "wrong" and word in message, (state, message)
-
-
-def by_numpy(labels, per_class, seed):
-    draw = np.random.default_rng(seed)
-    places = [np.flatnonzero(labels.numpy() == c) for c in np.unique(labels.numpy())]
-    return np.concatenate([draw.choice(p, per_class, replace=False) for p in places])
 
 
 def with_else():
@@ -186,12 +148,20 @@ def by_monotonic(work, synchronize):
         ("00.to_float64", lambda x: x.detach().cpu().to(torch.float64)),
         ("00.to_float64", lambda x: x.to("cpu").type(torch.float64)),
         ("00.to_float64", lambda x: x.to(torch.device("cpu")).double()),
-        ("00.stratified", by_numpy),
-        ("00.one_liner", " An Error "),
+        ("00.calm", {"momentum": 0}),
+        ("00.calm", {"lr": np.float64(0.02), "epochs": torch.tensor(8)}),
     ],
 )
 def test_another_right_answer_is_accepted(name, answer):
     assert verdict(name, answer).state == "correct", verdict(name, answer)
+
+
+def test_the_calm_recipe_starts_from_the_recipe_of_the_lesson():
+    """What the check calls the recipe from above is what the notebook's settings say."""
+    path = Path(__file__).resolve().parents[1] / "notebooks" / "00_device_and_setup.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (line,) = re.findall(r"RECIPE = (\{.+?\})", "\n".join("".join(c["source"]) for c in cells))
+    assert ast.literal_eval(line).items() <= STORMY.items()
 
 
 def test_the_check_of_the_device_leaves_this_machine_as_it_was():

@@ -20,12 +20,16 @@ def clocks(times: Clocks, title: str) -> Figure:
     """
     figure, axes = panels(len(times), width=4.4, height=2.9, sharey=True)
     for ax, (where, both) in zip(axes, times.items(), strict=True):
-        for seconds, colour, name in zip(
-            both, (NEUTRAL, CLEAN), ("stopped at once", "stopped after waiting"), strict=True
+        for seconds, colour, size, name in zip(
+            both,
+            (NEUTRAL, CLEAN),
+            (8, 4),
+            ("stopped at once", "stopped after waiting"),
+            strict=True,
         ):
             y = [1000 * s for s in seconds]
-            ax.semilogy(range(1, len(y)), y[1:], "o", color=colour, label=name)
-            ax.semilogy(0, y[0], "o", color=colour, markerfacecolor="none")
+            ax.semilogy(range(1, len(y)), y[1:], "o", color=colour, markersize=size, label=name)
+            ax.semilogy(0, y[0], "o", color=colour, markersize=size, markerfacecolor="none")
         label(ax, where, "run (0 warms up)", "")
     axes[0].set_ylabel("milliseconds (log scale)")
     axes[-1].legend(title="the clock was", fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from nclib import device
 from nclib.course.exercises import Wrong, exercise, expect, prediction, tensor
+from nclib.doors import plain
 
 
 class _Devices(TorchFunctionMode):
@@ -256,19 +257,21 @@ STORMY = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2, "batch_size": 64, "e
     ),
 )
 def _(answer: Any) -> None:
-    expect(isinstance(answer, dict), 'give a dictionary such as {"epochs": 8}, not ' + repr(answer))
-    for name, value in answer.items():
-        expect(name in ALLOWED, f"{name!r} is none of {', '.join(ALLOWED)}")
-        expect(not isinstance(value, (str, bool)), f"{name} should be a number, not {value!r}")
-        (low, high), found = ALLOWED[name], float(tensor(value, name))
-        expect(low <= found <= high, f"{name} is {found:g}; {low:g} to {high:g} is allowed here")
     expect(
-        {**STORMY, **answer} != STORMY,
-        "that is the recipe from above, whose two runs parted: change a setting",
+        isinstance(answer, Mapping), f'give a dictionary such as {{"epochs": 8}}, not {answer!r}'
     )
+    found = {name: plain(value) for name, value in answer.items()}
+    for name, value in found.items():
+        expect(name in ALLOWED, f"{name!r} is none of {', '.join(ALLOWED)}")
+        real = isinstance(value, (int, float)) and not isinstance(value, bool)
+        expect(real, f"{name} should be a number, not {value!r}")
+        low, high = ALLOWED[name]
+        expect(low <= value <= high, f"{name} is {value:g}; {low:g} to {high:g} is allowed here")
+        whole = name in ("batch_size", "epochs")
+        expect(isinstance(value, int) or not whole, f"{name} is a whole number, not {value!r}")
     expect(
-        all(float(answer.get(n, 1)).is_integer() for n in ("batch_size", "epochs")),
-        "batch_size and epochs are whole numbers",
+        STORMY | found != STORMY,
+        "that is the recipe from above, whose two runs parted: change a setting",
     )
 
 
