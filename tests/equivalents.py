@@ -34,9 +34,9 @@ from nclib.course.exercises import find
 # what the exercise asks for has a gradient: no numpy, no lists
 WITH_GRADIENT = {"09.adversarial_loss", "11.straight_through"}
 # a model or a function of float32 takes part
-FLOAT32 = {"03.collision_step", "06.fgsm", "09.adversarial_loss", "10.margin_pgd", "00.to_float64"}
+FLOAT32 = {"03.collision_step", "06.fgsm", "09.adversarial_loss", "10.margin_pgd"}
 # the form itself is asked for: a device, a tensor in float64
-TENSOR = {"00.pick_device", "00.to_float64"}
+TENSOR = {"00.pick_device"}
 
 
 def _each(change: Callable, value: object) -> object:
@@ -661,13 +661,6 @@ BY_HAND: dict[str, dict[str, object]] = {
         "timeit's clock": _timed(timeit.default_timer),
         "timeit": _by_timeit,
         "dates": lambda work, wait: _timed(datetime.datetime.now)(work, wait).total_seconds(),
-    },
-    "00.to_float64": {
-        "through numpy": lambda x: torch.from_numpy(x.cpu().numpy().astype(np.float64)),
-        "through a list": lambda x: torch.tensor(x.tolist(), dtype=torch.float64),
-        "torch.tensor": lambda x: torch.tensor(x.cpu(), dtype=torch.float64),
-        "to, to": lambda x: x.to(device="cpu").to(dtype=torch.double),
-        "type": lambda x: x.detach().cpu().type(torch.DoubleTensor),
     },
     "00.calm": {
         "no momentum": {"momentum": 0},

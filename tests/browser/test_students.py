@@ -8,9 +8,9 @@ from lab import errors, open_notebook, rewrite, run_all
 from notebook import STUDENTS, lessons
 
 ANSWERS = {  # exercise: the cell that asks, answered wrongly, the reason given, and rightly
-    "00.to_float64": (
-        'def to_float64(x):\n    return {}\n\nto_float64 = check("00.to_float64", to_float64)',
-        ("x.double().cpu()", "CPU first", "x.cpu().double()"),
+    "00.calm": (
+        'calm = {}\ncalm = check("00.calm", calm)',
+        ('{"rate": 0.02}', "is none of", '{"lr": 0.02}'),
     ),
     "01.simplex_etf": (
         "def simplex_etf(num_classes):\n"

@@ -1,4 +1,4 @@
-"""Exercises of lesson 00: the device, an honest clock, float64, a calm recipe."""
+"""Exercises of lesson 00: the device, an honest clock, a calm recipe."""
 
 from __future__ import annotations
 
@@ -192,49 +192,6 @@ def _(answer: Any) -> None:
             except Wrong:
                 if last:
                     raise
-
-
-class OnMps(torch.Tensor):
-    """A stand-in for a tensor on a Mac's GPU: no float64 and no numpy until it is on the CPU."""
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [*args[1:], *(kwargs or {}).values()]
-        name, wide = getattr(func, "__name__", ""), any(g is torch.float64 for g in given)
-        if name == "double" or wide:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-        if name in ("numpy", "__array__"):
-            raise TypeError("can't convert mps:0 device type tensor to numpy")
-        if name == "cpu" or (name == "to" and str(given[:1]) in CPU):
-            with torch._C.DisableTorchFunctionSubclass():
-                return args[0].as_subclass(torch.Tensor).clone()
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-
-CPU = ("['cpu']", str([torch.device("cpu")]))
-
-
-@exercise(
-    "00.to_float64",
-    reference=lambda x: x.cpu().double(),
-    hints=(
-        "There are two steps: to the CPU, and to float64. Which one can a Mac's GPU not do?",
-        "x.cpu() is a copy on the CPU, x.double() one in float64. Chain them, CPU first.",
-    ),
-)
-def _(answer: Any) -> None:
-    x = torch.tensor([0.5, 0.25])
-    found = answer(x)
-    expect(isinstance(found, torch.Tensor), f"it returns a {type(found).__name__}, not a tensor")
-    expect(found.dtype == torch.float64, f"it returns {found.dtype}; float64 is asked for")
-    expect(torch.equal(found.cpu(), x.double()), "the numbers changed on the way")
-    try:
-        found = answer(x.as_subclass(OnMps))
-    except TypeError as error:
-        raise Wrong(f"on a Mac's GPU: {error}. Move to the CPU first, then convert") from None
-    expect(
-        type(found) is torch.Tensor, "on a Mac's GPU the result stays there; bring it to the CPU"
-    )
 
 
 ALLOWED = {
