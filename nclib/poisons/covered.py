@@ -3,6 +3,19 @@
 The covers teach the network what does *not* count, and keep the poison from forming a cluster of
 its own. ``rate`` is the payload's share of the training set, ``cover`` the number of covers for
 each payload sample; both are ``is_poisoned``.
+
+Success at a rate of 1, 5 and 10% (one seed, small CNN, 12 epochs; a clean network: at most .05):
+
+    ===============  ====================  ===================
+    ..               digits, 1,300 images  signs, 2,000 images
+    adaptive_blend   .65, 1.0, 1.0         .05, .67, .99
+    adaptive_patch   .31, 1.0, 1.0         .04, .18, .79
+    input_aware      .18, .66, .84         (.70 at 2%), .82, .92
+    ===============  ====================  ===================
+
+The covers cost accuracy: adaptive_patch at 10% (30% of the set is marked) loses 2 points on the
+digits and 4 on the signs, where it is the dearest. Under another image's noise ``input_aware``
+succeeds with .23 on the digits and .16 on the signs (10%).
 """
 
 from __future__ import annotations
@@ -110,29 +123,24 @@ def adaptive_patch(
     """Adaptive-Patch: train on one of k faint patches, show all of them (Qi et al. 2023, ICLR).
 
     The paper's four are drawings and logos; here a square of uniform noise lies in each corner, a
-    quarter of the image wide. Each training sample gets one
-    of the first ``len(opacity)``, 1 to 4, at its ``opacity``, each test image all at full opacity.
-    Raises ``ValueError`` for bad arguments.
+    quarter of the image wide. Each training sample gets one of the first ``len(opacity)``, 1 to 4,
+    at its ``opacity`` (a patch of none is never shown), each test image all of them in full. Raises
+    ``ValueError`` for bad arguments.
     """
     if not 1 <= len(opacity) <= 4:
         raise ValueError(f"opacity: got {len(opacity)} values; 1 to 4 are allowed, one a patch")
-    masks, size = torch.zeros(len(opacity), 1, *data.shape[1:]), max(min(data.shape[1:]) // 4, 1)
-    sides = (slice(0, size), slice(-size, None))
-    for mask, (rows, columns) in zip(masks, product(sides, sides), strict=False):
-        mask[:, rows, columns] = 1
-    paint = triggers.noise_image(data.shape, seed)
-    faint = torch.stack(
-        [m * number(o, "opacity", 0, 1) for m, o in zip(masks, opacity, strict=True)]
-    )
-    generator = seeded(seed + 2)
+    faint, size = torch.zeros(len(opacity), 1, *data.shape[1:]), max(min(data.shape[1:]) // 4, 1)
+    corners = product((slice(0, size), slice(-size, None)), repeat=2)
+    for mask, value, (rows, columns) in zip(faint, opacity, corners, strict=False):
+        mask[:, rows, columns] = number(value, "opacity", 0, 1)
+    paint, generator = triggers.noise_image(data.shape, seed), seeded(seed + 2)
+    trigger = triggers.Patch((faint > 0).any(0).float().expand(data.shape), paint)
 
-    def mark_one(index: Tensor) -> Tensor:
+    def mark(index: Tensor) -> Tensor:
         which = torch.randperm(len(index), generator=generator) % len(opacity)
         return triggers.Patch(faint[which], paint)(data.images[index])
 
-    trigger = triggers.Patch(masks.sum(0).expand(data.shape), paint)
-
-    return _covered(data, rate, target, mark_one, mark_one, cover, trigger, "adaptive_patch", seed)
+    return _covered(data, rate, target, mark, mark, cover, trigger, "adaptive_patch", seed)
 
 
 @numbers
