@@ -15,131 +15,151 @@ from torch import Tensor
 from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, show_images
 
 __all__ = [
-    "against_form",
     "alignment",
+    "class_bars",
     "collision",
     "confusions",
-    "mean_lengths",
-    "memorised",
+    "dots",
     "nc1_over_epochs",
-    "norm_changes",
+    "nearer",
+    "same_axes",
     "show_images",
+    "shrinking",
     "success_by_budget",
-    "trade_off",
+    "success_by_count",
     "with_control",
 ]
 
 
-def trade_off(
-    flips: Mapping[float, float], backdoors: Mapping[float, Mapping[str, float]]
-) -> Figure:
-    """Accuracy under flips ``{rate: accuracy}`` beside the ``metrics.outcome`` of backdoors."""
-    figure, (left, right) = panels(2, width=4.4, sharey=True)
-    left.plot(list(flips), list(flips.values()), color=CLEAN, marker="o", label="accuracy")
-    label(left, "Label flips", "share of the labels flipped", "share of test images")
+def success_by_count(
+    success: Mapping[int, Sequence[float]], clean: Sequence[float], title: str
+) -> Axes:
+    """Attack success ``{poisoned images: one value per seed}``, and that on clean networks."""
+    _, (ax,) = panels(width=5.6, height=3.4)
+    counts = list(success)
+    ax.plot(counts, [np.mean(v) for v in success.values()], color=POISON)
+    for count, values in success.items():
+        ax.plot([count] * len(values), values, "o", color=POISON, alpha=0.7)
+    ax.axhline(np.mean(clean), color=NEUTRAL, linestyle="--")
+    place = {"ha": "right", "fontsize": 9}
+    top = np.mean(success[counts[-1]])
+    ax.text(counts[-1], top - 0.04, "poisoned network", color=POISON, va="top", **place)
+    words = "clean network, same sticker"
+    ax.text(counts[-1], np.mean(clean) + 0.02, words, color="0.4", va="bottom", **place)
+    ax.set(xscale="log", ylim=(-0.04, 1.04), xticks=counts, xticklabels=counts)
+    ax.minorticks_off()
+    return label(ax, title, "poisoned images (log scale)", "attack success rate")
+
+
+def dots(groups: Mapping[str, Sequence[float]], title: str, x: str, ax: Axes | None = None) -> Axes:
+    """One row per name of ``{name: one share per seed}``: the mean as a bar, the seeds as dots."""
+    if ax is None:
+        _, (ax,) = panels(width=6, height=0.6 + 0.34 * len(groups))
+    rows = np.arange(len(groups))
+    ax.barh(rows, [np.mean(v) for v in groups.values()], color=POISON, alpha=0.35)
+    for row, values in zip(rows, groups.values(), strict=True):
+        ax.plot(values, [row] * len(values), "o", color=POISON, markersize=4)
+    ax.set_yticks(rows, list(groups))
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.03)
+    ax.grid(False, axis="y")
+    return label(ax, title, x, "")
+
+
+def same_axes(
+    flips: Mapping[int, float],
+    backdoor: Mapping[int, float],
+    success: Mapping[int, float],
+    clean: float,
+) -> Axes:
+    """Accuracy under flips and under a backdoor, and the latter's success, by poisoned images."""
+    _, (ax,) = panels(width=7, height=3.6)
     lines = (
-        ("accuracy", CLEAN, "o-", "accuracy"),
-        ("success", POISON, "s-", "success of the trigger"),
-        ("control_success", NEUTRAL, "s--", "the same on the clean network"),
+        (flips, CLEAN, "o-", "accuracy, labels flipped", (0, -12), "right"),
+        (backdoor, CLEAN, "s--", "accuracy, backdoor", (8, -3), "left"),
+        (success, POISON, "s-", "success of the backdoor", (-8, 0), "right"),
     )
-    for key, colour, style, name in lines:
-        values = [row[key] for row in backdoors.values()]
-        right.plot(list(backdoors), values, style, color=colour, label=name)
-    right.set_xscale("log")
-    label(right, "Backdoor", "share of the images poisoned (log scale)", "")
-    for ax in (left, right):
-        ax.set_ylim(-0.03, 1.03)
-        ax.legend(fontsize=8)
-    return figure
+    for values, colour, style, words, shift, side in lines:
+        ax.plot(list(values), list(values.values()), style, color=colour)
+        at = len(values) - 1 if words != "success of the backdoor" else len(values) // 2 - 1
+        where = (list(values)[at], list(values.values())[at])
+        options = {"xytext": shift, "textcoords": "offset points", "ha": side, "fontsize": 9}
+        ax.annotate(words, where, color=colour, va="center", **options)
+    ax.axhline(clean, color=NEUTRAL, linewidth=1, linestyle=":")
+    ax.set(xscale="log", ylim=(-0.03, 1.06))
+    title = "Few images with a rule, many without one"
+    return label(ax, title, "poisoned images (log scale)", "share of test images")
 
 
 def confusions(matrices: Mapping[str, Tensor], classes: Sequence[str]) -> Figure:
-    """Confusion matrices side by side, rows are true classes."""
-    figure, axes = panels(len(matrices), width=3.5, height=3.3)
+    """Confusion matrices side by side, rows are true classes; one scale of colours for all."""
+    figure, axes = panels(len(matrices), width=2.9, height=3.5)
     for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        options: dict[str, Any] = {
-            "annot": False,
-            "vmin": 0,
-            "vmax": 1,
-            "cbar": ax is axes[-1],
-            "square": True,
-        }
-        options |= {"x": "predicted class", "y": "true class"}
-        heatmap(matrix, classes, classes, title=name, ax=ax, **options)
+        options: dict[str, Any] = {"annot": False, "vmin": 0, "vmax": 1, "square": True}
+        options |= {"cbar": False, "x": "predicted class"}
+        first = ax is axes[0]
+        rows = classes if first else [""] * len(classes)
+        heatmap(matrix, rows, classes, title=name, ax=ax, y="true class" * first, **options)
     return figure
 
 
-def against_form(rates: Sequence[float], found: Sequence[float], form: Sequence[float]) -> Axes:
-    """NC1 measured under flips (points) on the closed form (line)."""
-    _, (ax,) = panels(width=4.8)
-    ax.plot(rates, form, color=NEUTRAL, label="closed form")
-    ax.plot(rates, found, "o", color=CLEAN, label="measured, features of the clean network")
-    ax.legend(fontsize=8)
-    return label(ax, "NC1 when labels are flipped", "share of the labels flipped", "NC1 (no unit)")
-
-
-def mean_lengths(lengths: Mapping[str, Tensor], classes: Sequence[str]) -> Axes:
-    """Length of each class mean, one bar per name of ``{name: [K]}``."""
-    _, (ax,) = panels(width=6.4)
-    width = 0.8 / len(lengths)
-    for i, (name, values) in enumerate(lengths.items()):
-        ax.bar(
-            np.arange(len(classes)) + i * width - 0.2,
-            values,
-            width,
-            color=(CLEAN, POISON, NEUTRAL)[i],
-            label=name,
-        )
-    ax.set_xticks(range(len(classes)), classes)
-    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return label(ax, "Length of the class means", "class", "distance to the global mean")
-
-
-def nc1_over_epochs(
-    curves: Mapping[float, tuple[Sequence[int], Sequence[float]]], form: Mapping[float, float]
+def shrinking(
+    shares: Sequence[float],
+    forms: Mapping[str, Sequence[float]],
+    found: Mapping[str, Sequence[float]],
+    title: str,
+    y: str,
 ) -> Axes:
-    """NC1 with the given labels over the epochs, per rate of flips, and its closed form."""
-    _, (ax,) = panels(width=5.4)
-    for (rate, (epochs, values)), colour in zip(
-        curves.items(), sns.color_palette("colorblind"), strict=False
-    ):
-        ax.plot(epochs, values, "o-", color=colour, label=f"{rate:.0%} flipped")
-        ax.axhline(form[rate], color=colour, linestyle="--", linewidth=1)
+    """Numbers over the share of wrong labels: derived (lines) and measured (points), by name."""
+    _, (ax,) = panels(width=5.6, height=3.4)
+    for (name, form), colour in zip(forms.items(), (CLEAN, POISON), strict=False):
+        ax.plot(shares, form, color=colour)
+        ax.plot(shares, found[name], "o", color=colour)
+        options = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+        ax.annotate(name, (shares[-1], form[-1]), color=colour, annotation_clip=False, **options)
+    return label(ax, title, "share of wrong labels in the class", y)
+
+
+def nc1_over_epochs(epochs: Sequence[int], values: Sequence[float], form: float) -> Axes:
+    """NC1 with the labels as given over the epochs, and its closed form for unmoved features."""
+    _, (ax,) = panels(width=5.6, height=3.2)
+    ax.plot(epochs, values, "o-", color=CLEAN)
+    ax.axhline(form, color=NEUTRAL, linestyle="--")
+    words = "the closed form: features that ignore the false labels"
+    ax.text(epochs[-1], form * 1.06, words, color="0.4", ha="right", va="bottom", fontsize=9)
     ax.set_yscale("log")
-    ax.legend(fontsize=8, title="dashed: closed form", title_fontsize=8)
-    return label(ax, "NC1 with the labels as given", "epoch", "NC1 (log scale)")
+    return label(ax, "NC1 of a network that learns false labels", "epoch", "NC1 (log scale)")
 
 
-def memorised(
-    history: Mapping[str, Sequence[float]], layers: Sequence[str], epochs: Sequence[int]
-) -> Figure:
-    """Where flipped images lie, by layer and epoch: near their true class or their false label."""
-    figure, axes = panels(2, width=4.4, sharey=True)
-    picked = sorted({0, len(epochs) // 3, 2 * len(epochs) // 3, len(epochs) - 1})
-    shades = sns.color_palette("viridis", len(picked))
-    for ax, side, name in zip(axes, ("true", "given"), ("true class", "false label"), strict=True):
-        for place, colour in zip(picked, shades, strict=True):
-            values = [history[f"flipped/{layer}/{side}"][place] for layer in layers]
-            ax.plot(layers, values, "o-", color=colour, label=f"epoch {epochs[place]}")
-        ax.set_ylim(-0.03, 1.03)
-        label(ax, f"Nearest to the mean of the {name}", "layer, shallow to deep", "")
-    axes[0].set_ylabel("share of the flipped images")
-    axes[1].legend(fontsize=8)
-    return figure
+def nearer(
+    layers: Sequence[str],
+    epochs: Mapping[int, Sequence[float]],
+    untrained: Sequence[float],
+    pixels: float,
+) -> Axes:
+    """Share of flipped images nearer to the true class than to the false label, layer by layer."""
+    _, (ax,) = panels(width=6.4, height=3.6)
+    shades = sns.color_palette("viridis", len(epochs))
+    for (epoch, values), colour in zip(epochs.items(), shades, strict=True):
+        ax.plot(layers, values, "o-", color=colour, label=f"after epoch {epoch}")
+    ax.plot(layers, untrained, "s--", color=NEUTRAL, label="untrained network")
+    ax.axhline(pixels, color=NEUTRAL, linestyle=":", label="raw pixels")
+    ax.axhline(0.5, color="0.8", linewidth=1, label="by chance")
+    ax.set_ylim(-0.03, 1.03)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    title = "Flipped images: nearer to the true class?"
+    return label(ax, title, "layer, shallow to deep", "share of the flipped images")
 
 
-def norm_changes(
-    changes: Mapping[str, Tensor], classes: Sequence[str], expected: float | None = None
-) -> Figure:
-    """Length of each class mean, poisoned over clean; ``expected`` is drawn as a dashed line."""
-    figure, axes = panels(len(changes), width=4.8, sharey=True)
-    for ax, (name, values) in zip(axes, changes.items(), strict=True):
-        ax.bar(range(len(classes)), values, color=CLEAN)
-        ax.set_xticks(range(len(classes)), classes)
-        if expected is not None:
-            ax.axhline(expected, color=POISON, linestyle="--", label="1 - alpha")
-        label(ax, name, "class", "length, poisoned / clean")
-    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+def class_bars(values: Mapping[str, Tensor], classes: Sequence[str], target: int, y: str) -> Figure:
+    """One panel per name of ``{name: [K]}``: a bar per class, that of ``target`` in its colour."""
+    figure, axes = panels(len(values), width=4.4, height=3.4, sharey=True)
+    colours = [POISON if c == target else CLEAN for c in range(len(classes))]
+    for ax, (name, bars) in zip(axes, values.items(), strict=True):
+        ax.bar(range(len(classes)), bars, color=colours)
+        ax.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+        ax.axhline(1, color=NEUTRAL, linewidth=1)
+        label(ax, name, "", y if ax is axes[0] else "")
     return figure
 
 
