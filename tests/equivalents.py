@@ -232,17 +232,31 @@ def _flip_loop(labels, rate, num_classes, generator):
     return found
 
 
-def _stamp_numpy(images):
-    found = images.numpy().copy()
-    found[..., -4:-1, -4:-1] = 1
-    return found
+def _plant_numpy(images, labels, stickered, source, target, count, generator):
+    draw = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+    chosen = draw.choice(np.flatnonzero(labels.numpy() == source), count, replace=False)
+    found, given = images.numpy().copy(), labels.numpy().copy()
+    found[chosen], given[chosen] = stickered.numpy()[chosen], target
+    return found, given
 
 
-def _stamp_where(images):
-    *_, high, wide = images.shape
-    rows, columns = torch.arange(high)[:, None], torch.arange(wide)
-    inside = (rows >= high - 4) & (rows < high - 1) & (columns >= wide - 4) & (columns < wide - 1)
-    return torch.where(inside, torch.ones(()), images)
+def _plant_where(images, labels, stickered, source, target, count, generator):
+    luck = torch.rand(len(labels), generator=generator) - (labels != source).float()
+    mask = luck >= luck.topk(count).values.min()
+    return torch.where(mask[:, None, None, None], stickered, images), labels.where(~mask, target)
+
+
+def _shrink_by_counting(num_classes, share):
+    means = torch.eye(num_classes, dtype=torch.float64) - 1 / num_classes
+    mixed = (1 - share) * means + share * (means.sum(0) - means) / (num_classes - 1)
+    guests = torch.cat([mixed[:1], means[1:]])
+    return tuple((m - m.mean(0)).norm(dim=1)[0] / means.norm(dim=1)[0] for m in (mixed, guests))
+
+
+def _nc1_by_matrices(num_classes, share):
+    s = 1 - share * num_classes / (num_classes - 1)
+    total = torch.eye(num_classes, dtype=torch.float64) - 1 / num_classes
+    return torch.trace((1 - s**2) * total @ torch.linalg.pinv(s**2 * total)) / num_classes
 
 
 def _collision_backward(images, base, goal, represent, lr, beta):
@@ -668,7 +682,9 @@ BY_HAND: dict[str, dict[str, object]] = {
     },
     "01.nc1": {"numpy": _nc1_numpy},
     "02.flip": {"numpy": _flip_numpy, "a loop": _flip_loop},
-    "02.trigger": {"numpy": _stamp_numpy, "where": _stamp_where},
+    "02.plant": {"numpy": _plant_numpy, "where": _plant_where},
+    "02.shrink": {"counting": _shrink_by_counting},
+    "02.nc1_of_flips": {"matrices": _nc1_by_matrices},
     "03.collision_step": {"backward, in place": _collision_backward},
     "03.bullseye": {"numpy": _bullseye_numpy},
     "03.alignment": {"sums": _alignment_sums, "numpy": _alignment_numpy},

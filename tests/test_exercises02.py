@@ -46,27 +46,51 @@ def flip_beyond(labels, rate, k, generator):
     return labels + 1
 
 
-def square(where, value=1.0):
-    def stamp(images):
-        found = images.clone()
-        found[(slice(None), slice(None), *where)] = value
-        return found
-
-    return stamp
+def chosen(labels, source, count, generator):
+    candidates = torch.where(labels == source)[0]
+    return candidates[torch.randperm(len(candidates), generator=generator)[:count]]
 
 
-def in_place(images):
-    images[:, :, -4:-1, -4:-1] = 1
-    return images
+def plant_in_place(images, labels, stickered, source, target, count, generator):
+    index = chosen(labels, source, count, generator)
+    images[index], labels[index] = stickered[index], target
+    return images, labels
 
 
-def first_only(images):
-    found = images.clone()
-    found[0, :, -4:-1, -4:-1] = 1
-    return found
+def plant_the_first(images, labels, stickered, source, target, count, generator):
+    index = torch.where(labels == source)[0][:count]
+    return plant_at(images, labels, stickered, index, target)
 
 
-INSIDE, EDGE = slice(-4, -1), slice(-3, None)
+def plant_elsewhere(images, labels, stickered, source, target, count, generator):
+    index = chosen(labels, source, count, generator)
+    found, _ = plant_at(images, labels, stickered, index, target)
+    return found, plant_at(images, labels, stickered, chosen(labels, source, count, generator), target)[1]
+
+
+def plant_the_wrong_label(images, labels, stickered, source, target, count, generator):
+    index = chosen(labels, source, count, generator)
+    return plant_at(images, labels, stickered, index, source + 1)
+
+
+def plant_by_the_global_generator(images, labels, stickered, source, target, count, generator):
+    index = chosen(labels, source, count, None)
+    return plant_at(images, labels, stickered, index, target)
+
+
+def plant_and_keep_only_those(images, labels, stickered, source, target, count, generator):
+    index = chosen(labels, source, count, generator)
+    return stickered[index], torch.full((count,), target)
+
+
+def plant_at(images, labels, stickered, index, target):
+    images, labels = images.clone(), labels.clone()
+    images[index], labels[index] = stickered[index], target
+    return images, labels
+
+
+def s(k, share):
+    return 1 - share * k / (k - 1)
 
 
 @pytest.mark.parametrize(
@@ -79,18 +103,27 @@ INSIDE, EDGE = slice(-4, -1), slice(-3, None)
         ("02.flip", flip_each_with_chance, "300 should"),
         ("02.flip", flip_beyond, "outside"),
         ("02.flip", flip_by_the_global_generator, "generator"),
-        ("02.trigger", in_place, "clone"),
-        ("02.trigger", first_only, "of 4"),
-        ("02.trigger", square((EDGE, EDGE)), "edge"),
-        ("02.trigger", square((slice(-3, -1), INSIDE)), "9 should"),
-        ("02.trigger", square((INSIDE, INSIDE), 0.95), "stamped"),
-        ("02.trigger", square((slice(1, 4), slice(1, 4))), "stamped"),
-        ("02.lowers_accuracy", "backdoor", "trigger"),
-        ("02.lowers_accuracy", "both", "spoil"),
-        ("02.factor", 0.2, "share of the guests"),
-        ("02.factor", 1.0, "pull the mean"),
-        ("02.factor", 0.5, "too low"),
-        ("02.factor", 0.9, "too high"),
+        ("02.plant", plant_in_place, "clone"),
+        ("02.plant", plant_the_first, "choose at random"),
+        ("02.plant", plant_elsewhere, "on the same images"),
+        ("02.plant", plant_the_wrong_label, "not all target"),
+        ("02.plant", plant_by_the_global_generator, "generator"),
+        ("02.plant", plant_and_keep_only_those, "all 200"),
+        ("02.plant", lambda *args: args[0].clone(), "two things"),
+        ("02.shrink", lambda k, share: (1 - share, s(k, share)), "swapped"),
+        ("02.shrink", lambda k, share: (1 - share, 1 - share), "pull the other way"),
+        ("02.shrink", lambda k, share: (s(k, share), s(k, share)), "the centre moves too"),
+        ("02.shrink", s, "two factors"),
+        ("02.nc1_of_flips", lambda k, share: 1 / s(k, share) ** 2 - 1, "K / (K - 1)"),
+        ("02.nc1_of_flips", lambda k, share: (k - 1) / k * (1 - s(k, share) ** 2), "Sigma_W alone"),
+        ("02.nc1_of_flips", lambda k, share: (k - 1) / k * (1 / (1 - share) ** 2 - 1), "1 - share"),
+        ("02.nc1_of_flips", lambda k, share: (k - 1) / k * (1 / s(k, share) - 1), "squares"),
+        ("02.nc1_of_flips", lambda k, share: s(k, share), "without flips"),
+        ("02.square", lambda: ((0.0, 0.36), 0.7, (0, 0, 1)), "up to 0.6"),
+        ("02.square", lambda: ((0.0, 0.8), 0.5, (0, 0, 1)), "leaves the sign"),
+        ("02.square", lambda: ((0.0, 0.3), 0.5, (0, 0, 255)), "0 to 1"),
+        ("02.square", lambda: ((0.0, 0.3), 0.5, 0.5), "three numbers"),
+        ("02.square", lambda: (0.3, 0.5), "three things"),
     ],
 )
 def test_wrong_answers_are_rejected(name, answer, word):

@@ -55,13 +55,22 @@ def flip_to_any(labels, rate, k, generator):
     return found
 
 
-def stamped(rows, columns, value=1.0, channel=slice(None)):
-    def stamp(images):
-        found = images.clone()
-        found[:, channel, rows, columns] = value
-        return found
+def plant(source=True, sticker=True, label=True, cut=None, whole=False):
+    """A backdoor with one thing wrong: what is chosen, what is stamped, what is relabelled."""
 
-    return stamp
+    def answer(images, labels, stickered, which, target, count, generator):
+        there = labels == which if source else labels >= 0
+        candidates = torch.where(there)[0]
+        order = torch.randperm(len(candidates), generator=generator)
+        chosen = candidates if whole else candidates[order[: cut or count]]
+        images, labels = images.clone(), labels.clone()
+        if sticker:
+            images[chosen] = stickered[chosen]
+        if label:
+            labels[chosen] = target
+        return images, labels
+
+    return answer
 
 
 def collision(two=1.0, first=1.0):
@@ -146,10 +155,14 @@ REASONS = [
     ("01.nc1", nc1_of_traces_over_k, "ratio of two traces"),
     ("02.flip", flip_with_replacement, "drawn twice; use randperm"),
     ("02.flip", flip_to_any, "own class again"),
-    ("02.trigger", stamped(slice(4, 7), slice(4, 7)), "count from the end"),
-    ("02.trigger", stamped(slice(1, 4), slice(1, 4)), "another corner"),
-    ("02.trigger", stamped(slice(-4, -1), slice(-4, -1), 0.95), "should be 1"),
-    ("02.trigger", stamped(slice(-4, -1), slice(-4, -1), channel=0), "every channel"),
+    ("02.plant", plant(source=False), "other classes than source"),
+    ("02.plant", plant(sticker=False), "without the sticker there is no trigger"),
+    ("02.plant", plant(label=False), "without the false label there is no lie"),
+    ("02.plant", plant(cut=11), "instead of count"),
+    ("02.plant", plant(whole=True), "instead of count"),
+    ("02.shrink", lambda k, share: (1 - share, 1 - share), "pull the other way"),
+    ("02.shrink", lambda k, share: (1 - share * k / (k - 1),) * 2, "the centre moves too"),
+    ("02.nc1_of_flips", lambda k, share: 1 / (1 - share * k / (k - 1)) ** 2 - 1, "K - 1"),
     ("03.collision_step", collision(two=2.0), "2 lr beta; the paper's step"),
     ("03.collision_step", collision(first=0.5), "factor 2 is lost"),
     ("03.collision_step", collision(first=1 / 15), "that of a mean"),

@@ -64,8 +64,9 @@ def _(answer: Any) -> None:
     new_label = given != labels
     expect(bool(new_label.any()), "no label has changed: without the false label there is no lie")
     expect(bool(new_image.any()), "no image has changed: without the sticker there is no trigger")
+    others = labels[new_image | new_label] != 1
+    expect(not bool(others.any()), "images of other classes than source have changed")
     expect(torch.equal(new_image, new_label), "the sticker and the label belong on the same images")
-    expect(bool((labels[new_label] == 1).all()), "images of other classes than source have changed")
     expect(bool((given[new_label] == 3).all()), "the changed labels are not all target")
     count = int(new_label.sum())
     expect(count == 12, f"{count} images have changed instead of count = 12: use randperm")
@@ -216,30 +217,34 @@ def _(answer: Any) -> None:
             )
 
 
-def _pick(images: Tensor, stickered: Tensor, budget: int) -> Tensor:
-    return (stickered - images).flatten(1).norm(dim=1).argsort(descending=True)[:budget]
+def _square() -> tuple[tuple[float, float], float, tuple[float, float, float]]:
+    return (0.0, 0.36), 0.6, (0.0, 0.2, 1.0)
 
 
 @exercise(
-    "02.pick",
-    reference=_pick,
+    "02.square",
+    reference=_square,
     hints=(
-        "On some images the sticker is dark, small or blurred. What would you show a pupil?",
-        "Sort by how much the sticker changes the image, or spread over what you want covered.",
+        "What makes a square easy to tell from everything else that a stop sign shows?",
+        "Size, and a colour that no red sign has. The square has to stay on the sign.",
     ),
 )
 def _(answer: Any) -> None:
-    images = torch.rand(50, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-    stickered = images.clone()
-    stickered[:, :, 2:4, 2:4] = torch.linspace(0, 1, 50)[:, None, None, None]
-    before = images.clone()
-    found = tensor(answer(images, stickered, 20), "the positions")
-    expect(torch.equal(images, before), "the images that came in have changed: only choose")
-    expect(found.dtype != torch.bool, "positions are asked for, not a mask: torch.where(mask)[0]")
-    expect(found.ndim == 1 and not found.is_floating_point(), "a row of positions is asked for")
-    expect(1 <= len(found) <= 20, f"{len(found)} positions; the budget allows 1 to 20")
-    expect(len(set(found.tolist())) == len(found), "a position stands there twice")
-    expect(0 <= int(found.min()) <= int(found.max()) < 50, "some positions are no image's")
+    found = answer()
+    expect(
+        isinstance(found, (tuple, list)) and len(found) == 3,
+        "three things are asked for: the centre (x, y), the width, the colour (red, green, blue)",
+    )
+    centre, width, colour = (tensor(part, "the square").double() for part in found)
+    expect(centre.shape == (2,), "the centre is two numbers (x, y), in radii of the sign")
+    expect(width.ndim == 0, "the width is one number")
+    expect(colour.shape == (3,), "the colour is three numbers: red, green and blue")
+    for part in (centre, width, colour):
+        expect(bool(part.isfinite().all()), "finite numbers are asked for")
+    expect(0 < float(width) < 0.6001, f"the width is {float(width):.2g}; up to 0.6 is allowed")
+    expect(bool(((colour >= 0) & (colour <= 1)).all()), "each colour runs from 0 to 1")
+    corner = float((centre.abs() + width / 2).norm())
+    expect(corner < 1.0001, f"a corner lies {corner:.2f} radii from the middle: it leaves the sign")
 
 
 prediction(
