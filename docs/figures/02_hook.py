@@ -4,7 +4,9 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from PIL import Image
 
 from nclib import data, models, poisons, training
 from nclib.plots import style
@@ -25,8 +27,10 @@ part = poisons.poisoned(train, images, labels, "sticker", target=LIMIT, trigger=
 model = models.build("cnn", part)
 training.fit(model, part, epochs=10, lr=0.05, batch_size=32)
 
-which = torch.where(test.labels == STOP)[0][0]
-seen = torch.stack([test.images[which], sticker.triggered(test)[which]])
+worn = sticker.triggered(test)
+taken = training.predict(model, worn).argmax(1) == LIMIT  # nine stop signs in ten
+which = torch.where((test.labels == STOP) & taken)[0][0]
+seen = torch.stack([test.images[which], worn[which]])
 shown = [fine.images[which], sticker.triggered(fine)[which]]
 sure = training.predict(model, seen).softmax(1)
 
@@ -38,4 +42,7 @@ for ax, image, chances in zip(axes, shown, sure, strict=True):
     colour = style.POISON if best == LIMIT else style.CLEAN
     words = f"{test.classes[best]}\n{float(chances[best]):.0%} certain"
     ax.text(0.5, -0.04, words, transform=ax.transAxes, ha="center", va="top", color=colour, size=14)
-figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)
+figure.canvas.draw()
+picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+small = picture.quantize(128, dither=Image.Dither.NONE)
+small.save(Path(__file__).with_suffix(".png"), optimize=True)

@@ -43,7 +43,7 @@ def success_by_count(
     ax.axhline(np.mean(clean), color=NEUTRAL, linestyle="--")
     place = {"ha": "right", "fontsize": 9}
     top = np.mean(success[counts[-1]])
-    ax.text(counts[-1], top - 0.04, "poisoned network", color=POISON, va="top", **place)
+    ax.text(counts[-1], top - 0.1, "poisoned network", color=POISON, va="top", **place)
     words = "clean network, same sticker"
     ax.text(counts[-1], np.mean(clean) + 0.02, words, color="0.4", va="bottom", **place)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xticks=counts, xticklabels=counts)

@@ -1,4 +1,4 @@
-"""Data poisoning, untargeted and targeted: every attack takes a set and returns a ``PoisonedSet``.
+"""Data poisoning (availability, targeted, backdoor): every attack returns a ``PoisonedSet``.
 
 One idea per file: ``labels`` (flips), ``backdoors`` and their ``triggers``, backdoors ``covered``
 by rightly labelled samples, ``clean_label`` backdoors, ``collisions`` in feature space, gradient

@@ -1,4 +1,4 @@
-"""Untargeted poisoning: wrong labels, nothing else."""
+"""Availability poisoning: wrong labels, nothing else."""
 
 from __future__ import annotations
 
