@@ -65,7 +65,9 @@ def plant_the_first(images, labels, stickered, source, target, count, generator)
 def plant_elsewhere(images, labels, stickered, source, target, count, generator):
     index = chosen(labels, source, count, generator)
     found, _ = plant_at(images, labels, stickered, index, target)
-    return found, plant_at(images, labels, stickered, chosen(labels, source, count, generator), target)[1]
+    return found, plant_at(
+        images, labels, stickered, chosen(labels, source, count, generator), target
+    )[1]
 
 
 def plant_the_wrong_label(images, labels, stickered, source, target, count, generator):

@@ -40,12 +40,12 @@ def success_by_count(
     ax.plot(counts, [np.mean(v) for v in success.values()], color=POISON)
     for count, values in success.items():
         ax.plot([count] * len(values), values, "o", color=POISON, alpha=0.7)
-    ax.axhline(np.mean(clean), color=NEUTRAL, linestyle="--")
-    place = {"ha": "right", "fontsize": 9}
-    top = np.mean(success[counts[-1]])
+    level, top = float(np.mean(clean)), float(np.mean(success[counts[-1]]))
+    ax.axhline(level, color=NEUTRAL, linestyle="--")
+    place: dict[str, Any] = {"ha": "right", "fontsize": 9}
     ax.text(counts[-1], top - 0.1, "poisoned network", color=POISON, va="top", **place)
     words = "clean network, same sticker"
-    ax.text(counts[-1], np.mean(clean) + 0.02, words, color="0.4", va="bottom", **place)
+    ax.text(counts[-1], level + 0.02, words, color="0.4", va="bottom", **place)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xticks=counts, xticklabels=counts)
     ax.minorticks_off()
     return label(ax, title, "poisoned images (log scale)", "attack success rate")
@@ -75,18 +75,20 @@ def same_axes(
     """Accuracy under flips and under a backdoor, and the latter's success, by poisoned images."""
     _, (ax,) = panels(width=7, height=3.6)
     lines = (
-        (flips, CLEAN, "o-", "accuracy, labels flipped", (0, -12), "right"),
-        (backdoor, CLEAN, "s--", "accuracy, backdoor", (8, -3), "left"),
-        (success, POISON, "s-", "success of the backdoor", (-8, 0), "right"),
+        (flips, CLEAN, "o-", "accuracy, labels flipped", -1, (0, -14), "right"),
+        (backdoor, CLEAN, "s--", "accuracy, backdoor", -1, (8, -10), "left"),
+        (success, POISON, "s-", "success of the backdoor", len(success) // 2, (8, -8), "left"),
     )
-    for values, colour, style, words, shift, side in lines:
+    for values, colour, style, words, at, shift, side in lines:
         ax.plot(list(values), list(values.values()), style, color=colour)
-        at = len(values) - 1 if words != "success of the backdoor" else len(values) // 2 - 1
-        where = (list(values)[at], list(values.values())[at])
-        options = {"xytext": shift, "textcoords": "offset points", "ha": side, "fontsize": 9}
-        ax.annotate(words, where, color=colour, va="center", **options)
+        options: dict[str, Any] = {"xytext": shift, "textcoords": "offset points"}
+        options |= {"ha": side, "va": "center", "fontsize": 9}
+        where = list(values.items())[at]
+        ax.annotate(words, where, color=colour, **options)
     ax.axhline(clean, color=NEUTRAL, linewidth=1, linestyle=":")
-    ax.set(xscale="log", ylim=(-0.03, 1.06))
+    ticks = [*success, *flips]
+    ax.set(xscale="log", ylim=(-0.03, 1.06), xticks=ticks, xticklabels=ticks)
+    ax.minorticks_off()
     title = "Few images with a rule, many without one"
     return label(ax, title, "poisoned images (log scale)", "share of test images")
 
@@ -115,7 +117,8 @@ def shrinking(
     for (name, form), colour in zip(forms.items(), (CLEAN, POISON), strict=False):
         ax.plot(shares, form, color=colour)
         ax.plot(shares, found[name], "o", color=colour)
-        options = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+        options: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points"}
+        options |= {"va": "center", "fontsize": 9}
         ax.annotate(name, (shares[-1], form[-1]), color=colour, annotation_clip=False, **options)
     return label(ax, title, "share of wrong labels in the class", y)
 
@@ -126,8 +129,9 @@ def nc1_over_epochs(epochs: Sequence[int], values: Sequence[float], form: float)
     ax.plot(epochs, values, "o-", color=CLEAN)
     ax.axhline(form, color=NEUTRAL, linestyle="--")
     words = "the closed form: features that ignore the false labels"
-    ax.text(epochs[-1], form * 1.06, words, color="0.4", ha="right", va="bottom", fontsize=9)
     ax.set_yscale("log")
+    ax.set_ylim(bottom=min(form, *values) / 1.6)
+    ax.text(epochs[0], form / 1.08, words, color="0.4", va="top", fontsize=9)
     return label(ax, "NC1 of a network that learns false labels", "epoch", "NC1 (log scale)")
 
 
