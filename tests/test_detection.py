@@ -94,6 +94,26 @@ def test_ncc_depth_by_hand():
     assert depth(good, good, crossed) == 4  # never
 
 
+def test_prediction_depth_is_that_of_a_vote_by_scikit_learn():
+    from sklearn.neighbors import NearestNeighbors
+
+    features, labels, _ = flipped()
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(3))
+    layers = {str(s): features + s * noise for s in (6, 3, 0)}  # from muddled to clear
+    agrees = []
+    for layer in layers.values():
+        near = NearestNeighbors(n_neighbors=7).fit(layer.numpy()).kneighbors(return_distance=False)
+        votes = np.stack([(labels.numpy()[near] == c).sum(1) for c in range(5)], 1)
+        own = votes[np.arange(len(labels)), labels.numpy()]
+        agrees.append(own == votes.max(1))
+    wanted = [
+        next((d for d in (1, 2, 3) if all(a[i] for a in agrees[d - 1 :])), 4)
+        for i in range(len(labels))
+    ]
+    found = detection.prediction_depth(layers, labels, k=7)
+    assert found.tolist() == wanted and len(set(wanted)) == 4
+
+
 def test_deep_knn_is_positive_where_the_plurality_differs():
     features, labels, _ = flipped()
     score = detection.deep_knn(features, labels, k=7)
@@ -130,6 +150,27 @@ def test_scan_and_norms_name_the_class():
     assert (labels[detection.class_norm(short, labels) > 10] == 3).all()
 
 
+def test_scan_is_a_likelihood_ratio_under_scikit_learns_shrunk_covariance():
+    """Twice the log likelihood of two Gaussians over that of one, per sample, in robust z."""
+    from scipy.stats import median_abs_deviation, multivariate_normal
+    from sklearn.covariance import ledoit_wolf
+
+    features, labels, bad = triggered(3.0, count=24)
+    h, y = features.double().numpy(), labels.numpy()
+    means = np.stack([h[y == c].mean(0) for c in range(5)])
+    sigma = ledoit_wolf(h - means[y], assume_centered=True)[0]
+    white = (h - means[y]) @ np.linalg.inv(np.linalg.cholesky(sigma)).T
+    ratios = []
+    for c in range(5):
+        rows = h[y == c]
+        axes = np.linalg.svd(white[y == c] - white[y == c].mean(0))[2].T
+        small = two_means(torch.from_numpy(white[y == c] @ axes)).numpy()
+        log = lambda part: multivariate_normal(part.mean(0), sigma).logpdf(part).sum()  # noqa: E731
+        ratios.append(2 * (log(rows[small]) + log(rows[~small]) - log(rows)) / len(rows))
+    wanted = (ratios - np.median(ratios)) / median_abs_deviation(ratios, scale="normal")
+    np.testing.assert_allclose(detection.scan_classes(features, labels), wanted, rtol=1e-3)
+
+
 def test_two_means_finds_the_obvious_split():
     rows = torch.cat([torch.randn(70, 3), torch.randn(30, 3) + 20]).double()
     assert torch.equal(two_means(rows), torch.arange(100) >= 70)
@@ -145,7 +186,7 @@ def test_scores_have_one_signature(name):
     assert torch.equal(score, detection.SCORES[name](features, labels))  # the same every time
 
 
-@pytest.mark.parametrize("name", [*detection.SCORES, "ncc_depth"])
+@pytest.mark.parametrize("name", [*detection.SCORES, "ncc_depth", "prediction_depth"])
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
@@ -161,7 +202,7 @@ def test_bad_input_is_refused(name, spoil, word):
     score = detection.SCORES.get(name)
     with pytest.raises(ValueError, match=word):
         if score is None:
-            detection.ncc_depth({"layer": features}, labels)
+            getattr(detection, name)({"layer": features}, labels)
         else:
             score(features, labels)
 

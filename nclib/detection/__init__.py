@@ -1,7 +1,7 @@
 """Find the poison in the features of a layer: per-sample scores, and tests of whole batches.
 
 Every score is ``score(features [N, D], labels [N], ...) -> [N]`` (float64, CPU), higher = more
-suspicious; ``ncc_depth`` takes ``{layer: [N, D]}``. They refuse NaN, a class without samples and a
+suspicious; the two depths take ``{layer: [N, D]}``. They refuse NaN, a class without samples and a
 single class. One idea per file: ``margins`` (wrong label?), ``outliers`` (odd in its class?),
 ``evaluate`` (with the truth at hand), ``two_sample`` (batches of requests), ``cuts`` (where to
 cut when nobody knows how much is poisoned). ``groups``, ``transplant`` and ``mislabelled`` are the
@@ -24,6 +24,7 @@ from nclib.detection.margins import (
     deep_knn,
     ncc_depth,
     out_of_fold,
+    prediction_depth,
     whitened_margin,
 )
 from nclib.detection.outliers import (
@@ -48,7 +49,7 @@ from nclib.detection.two_sample import (
     witness,
 )
 
-# name -> score of one layer's features; ncc_depth, which needs all layers, stands apart
+# name -> score of one layer's features; the two depths, which need all layers, stand apart
 SCORES = {
     "nc1_residual": nc1_residual,
     "whitened_margin": whitened_margin,
@@ -87,6 +88,7 @@ __all__ = [
     "ncc_depth",
     "out_of_fold",
     "precision_at",
+    "prediction_depth",
     "random_score",
     "robust_distance",
     "scan",

@@ -42,15 +42,35 @@ def ncc_depth(features: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     ``features`` is ``{layer: [N, D]}`` from shallow to deep; L + 1 means never. A wrong label and a
     trigger agree with the label late. Misses clean-label poison.
     """
-    if not isinstance(features, Mapping) or not features:
-        raise ValueError("features: a dict {layer: [N, D]}, shallow to deep, is needed")
     agrees = []
-    for layer in features.values():
+    for layer in _layers(features):
         hidden, known, count = prepare(layer, labels)
         nearest = torch.cdist(hidden, class_means(hidden, known, count)).argmin(1)
         agrees.append(nearest == known)
-    # from the deep end: how many layers in a row agree
-    tail = torch.stack(agrees[::-1]).double().cumprod(0).sum(0)
+    return _depth(agrees)
+
+
+@numbers
+def prediction_depth(features: Mapping[str, Tensor], labels: Tensor, *, k: int = 30) -> Tensor:
+    """The first layer (1..L) from which on the k nearest neighbours name the label: ``[N]``.
+
+    Baldock, Maennel and Neyshabur 2021 (arXiv 2106.09647), with the label for the network's
+    answer: what is memorised agrees late. ``features`` is ``{layer: [N, D]}`` from shallow to deep,
+    which may begin with the pixels; L + 1 means never. A tie of votes agrees. Raises ``ValueError``
+    like ``deep_knn``.
+    """
+    return _depth([deep_knn(layer, labels, k=k) <= 0 for layer in _layers(features)])
+
+
+def _layers(features: Mapping[str, Tensor]) -> list[Tensor]:
+    if not isinstance(features, Mapping) or not features:
+        raise ValueError("features: a dict {layer: [N, D]}, shallow to deep, is needed")
+    return list(features.values())
+
+
+def _depth(agrees: list[Tensor]) -> Tensor:
+    """From which layer on a sample agrees for good; L + 1 for never."""
+    tail = torch.stack(agrees[::-1]).double().cumprod(0).sum(0)  # in a row, from the deep end
     return len(agrees) + 1 - tail
 
 
