@@ -20,6 +20,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import torch
+from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
@@ -307,19 +308,37 @@ def _margin_cholesky(features, labels):
     return distance[np.arange(len(h)), y] - other
 
 
-def _depth_loop(features, labels):
-    layers = list(features.values())
+def _depth_loop(named, labels):
     found = []
-    for i in range(len(labels)):
-        depth = len(layers) + 1
-        for number in range(len(layers), 0, -1):
-            h = layers[number - 1]
-            means = torch.stack([h[labels == c].mean(0) for c in labels.unique()])
-            if int((h[i] - means).norm(dim=1).argmin()) != int(labels[i]):
-                break
-            depth = number
+    for column, label in zip(named.T.tolist(), labels.tolist(), strict=True):
+        depth = len(column) + 1
+        while depth > 1 and column[depth - 2] == label:
+            depth -= 1
         found.append(depth)
     return found
+
+
+def _depth_of_the_last_miss(named, labels):
+    missed = (named != labels).numpy()
+    places = np.arange(1, len(missed) + 1)[:, None]
+    return (missed * places).max(0) + 1
+
+
+def _spectral_numpy(features, labels):
+    h, y = features.double().numpy(), labels.numpy()
+    score = np.zeros(len(h))
+    for c in np.unique(y):
+        rows = h[y == c] - h[y == c].mean(0)
+        score[y == c] = (rows @ np.linalg.eigh(rows.T @ rows)[1][:, -1]) ** 2
+    return score
+
+
+def _spectral_pca(features, labels):
+    score = torch.zeros(len(features))
+    for c in labels.unique():
+        own = features[labels == c].numpy()
+        score[labels == c] = torch.from_numpy(PCA(1).fit_transform(own)[:, 0]).float().square()
+    return score
 
 
 def _core_numpy(odd, labels):
@@ -689,7 +708,8 @@ BY_HAND: dict[str, dict[str, object]] = {
     "03.bullseye": {"numpy": _bullseye_numpy},
     "03.alignment": {"sums": _alignment_sums, "numpy": _alignment_numpy},
     "04.whitened_margin": {"solve, float32": _margin_float32, "numpy": _margin_cholesky},
-    "04.ncc_depth": {"a loop": _depth_loop},
+    "04.prediction_depth": {"a loop": _depth_loop, "the last miss": _depth_of_the_last_miss},
+    "04.spectral": {"numpy, eigh": _spectral_numpy, "scikit-learn": _spectral_pca},
     "05.core": {"numpy": _core_numpy, "topk": _core_topk},
     "05.second_look": {"numpy": _second_numpy, "by the loss": _second_loss},
     "05.detector": {"by hand": _scaled_distance},

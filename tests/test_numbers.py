@@ -19,7 +19,7 @@ TOPICS = {
     "01": r"collaps|simplex|NC\d|class means?",
     "02": r"flip|BadNets|blended|backdoor|trigger|poison",
     "03": r"clean-label|harden|collision|bullseye|gradient matching",
-    "04": r"layer by layer|whitened|robust distance|AUROC|detector|score",
+    "04": r"layer by layer|whitened|robust distance|AUROC|detector|score|baseline",
     "05": r"correct|consensus|relabel|repair|transplant|remov",
     "06": r"FGSM|PGD|Carlini|attack|margin",
     "07": r"explanation|saliency|Grad-CAM|SHAP|look at",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -54,14 +55,53 @@ def plane_of(rows: Tensor) -> np.ndarray:
     return (left * scale)[:, :2].numpy()
 
 
-def one_class(points: np.ndarray, bad: Tensor, title: str, ax: Axes | None = None) -> Axes:
-    """Features of one labelled class in two dimensions, poison marked by colour and shape."""
+def one_class(
+    points: np.ndarray,
+    bad: Tensor,
+    title: str,
+    ax: Axes | None = None,
+    names: tuple[str, str] = ("clean", "poison"),
+) -> Axes:
+    """Features of one labelled class in two dimensions, ``bad`` marked by colour and shape."""
     ax = panels()[1][0] if ax is None else ax
     mask, (x, y) = bad.cpu().numpy(), points.T
-    ax.scatter(x[~mask], y[~mask], s=12, color=CLEAN, label="clean", alpha=0.7)
-    ax.scatter(x[mask], y[mask], s=16, color=POISON, marker="x", lw=1, label="poison")
+    ax.scatter(x[~mask], y[~mask], s=12, color=CLEAN, label=names[0], alpha=0.7)
+    ax.scatter(x[mask], y[mask], s=16, color=POISON, marker="x", lw=1, label=names[1])
     ax.legend(fontsize=8)
     return label(ax, title, "first axis", "second axis")
+
+
+def class_index(
+    found: Mapping[str, Tensor], title: str, ax: Axes | None = None, *, threshold: float
+) -> Axes:
+    """An index of each class ``{moment: [K]}``, the ``threshold`` dashed."""
+    ax = panels()[1][0] if ax is None else ax
+    for (moment, values), marker in zip(found.items(), "ovs", strict=False):
+        ax.plot(values.numpy(), marker, ms=5, alpha=0.8, label=moment)
+    ax.axhline(threshold, ls="--", lw=1, color=NEUTRAL)
+    ax.set_xticks(range(len(values)))
+    ax.legend(fontsize=8)
+    return label(ax, title, "class", "robust z of the likelihood ratio")
+
+
+def atlas(
+    found: Mapping[str, np.ndarray], scores: Sequence[str], places: Sequence[tuple[str, str]]
+) -> Figure:
+    """AUROC ``{set: [scores, places]}`` as heat maps one above the other; 0.5 is chance.
+
+    ``places`` are (moment, layer); a line parts one moment from the next.
+    """
+    size = (0.55 * len(places) + 2.6, (0.32 * len(scores) + 0.75) * len(found))
+    figure, axes = plt.subplots(len(found), 1, figsize=size, squeeze=False, sharex=True)
+    moments = [moment for moment, _ in places]
+    starts = [i for i, moment in enumerate(moments) if moment != moments[i - 1] or i == 0]
+    names = [f"{layer}\n{m}" if i in starts else layer for i, (m, layer) in enumerate(places)]
+    for ax, (name, values) in zip(axes[:, 0], found.items(), strict=True):
+        look = {"centre": 0.5, "vmin": 0, "vmax": 1, "cbar": False}
+        heatmap(values, scores, names, title=name, x="", y="", ax=ax, **look)
+        ax.vlines(starts[1:], 0, len(scores), color="black", lw=1.5)
+        ax.tick_params(axis="x", rotation=0)
+    return figure
 
 
 def depths(found: Mapping[str, tuple[Tensor, Tensor]], layers: int) -> Figure:

@@ -1,4 +1,4 @@
-"""Exercises of lesson 04: the whitened margin, NCC depth, and what each of them sees."""
+"""Exercises of lesson 04: margin, prediction depth, spectral signature, a quiet attack."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclib import detection, geometry
-from nclib.course.exercises import choice, close, exercise, expect, tensor, usual
+from nclib import detection, geometry, poisons
+from nclib.course.exercises import close, exercise, expect, prediction, tensor, usual
+from nclib.data import ImageSet
+from nclib.poisons import PoisonedSet
 
 
 def _margin(features: Tensor, labels: Tensor) -> Tensor:
@@ -51,18 +53,6 @@ def _three_blobs() -> tuple[Tensor, Tensor]:
     return features, labels
 
 
-choice(
-    "04.moment",
-    "before memorisation",
-    ("before memorisation", "after memorisation"),
-    hints=(
-        "What does the network do with a wrong label, if it is given enough epochs?",
-        "A memorised sample lies in the cluster of its label, like every other one.",
-    ),
-    why={"after memorisation": "by then the wrong labels are learned, and their features collapse"},
-)
-
-
 @exercise(
     "04.whitened_margin",
     reference=_margin,
@@ -103,43 +93,168 @@ def _(answer: Any) -> None:
     close(shifted, wanted, "the margin of shifted features", rtol=1e-3, atol=3e-3)
 
 
+def _prediction_depth(named: Tensor, labels: Tensor) -> Tensor:
+    in_a_row = (named == labels).flip(0).long().cumprod(0).sum(0)
+    return len(named) + 1 - in_a_row
+
+
 @exercise(
-    "04.ncc_depth",
-    reference=detection.ncc_depth,
+    "04.prediction_depth",
+    reference=_prediction_depth,
     hints=(
-        "For each layer: class means, torch.cdist(h, means).argmin(1) == labels.",
-        "Stack the answers from deep to shallow. How long is the run of agreement at the deep end?",
-        "agree.flip(0).double().cumprod(0).sum(0) is that run; the depth is L + 1 minus it.",
+        "named == labels has a row for each layer. Which of its columns end in a run of agreement?",
+        "Turn it round with flip(0), so that the deepest layer comes first. cumprod(0) stays 1 as "
+        "long as the agreement lasts.",
+        "L + 1 - (named == labels).flip(0).long().cumprod(0).sum(0)",
     ),
 )
 def _(answer: Any) -> None:
-    labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    good = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
-    bad = torch.tensor([[0.0], [0.1], [5.0], [5.0], [5.1], [5.2]])
+    labels = torch.tensor([4, 4, 4, 4, 4, 4])
+    agree = torch.tensor([[1, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 1], [1, 1, 1, 0, 1, 0]])
+    found = tensor(answer(torch.where(agree.bool(), 4, 7), labels), "the depths")
+    expect(found.shape == labels.shape, "one depth per image is expected")
+    depth = [round(x, 3) for x in found.double().tolist()]
+    expect(depth[0] != 0, "count from 1: an image that agrees at every layer has depth 1")
+    expect(depth[0] == 1, f"an image that agrees at every layer has depth 1, not {depth[0]:g}")
+    expect(
+        depth[3] == 4, f"an image that never agrees has depth L + 1, here 4, and not {depth[3]:g}"
+    )
+    expect(depth[4] != 1, "agreement that is lost again does not count: for good, it says")
+    expect(
+        depth[5] == 4,
+        f"an image that ends in disagreement has depth L + 1, here 4, and not {depth[5]:g}: the "
+        "run of agreement has to reach the deepest layer",
+    )
+    for place, wanted in ((1, 2), (2, 3), (4, 3)):
+        told = f"an image that agrees {agree[:, place].tolist()} has depth {wanted}"
+        expect(depth[place] == wanted, f"{told}, and not {depth[place]:g}")
 
-    def depth(*layers: Tensor) -> Tensor:
-        found = tensor(answer(dict(zip("abc", layers, strict=True)), labels), "the depths")
-        expect(found.shape == labels.shape, "one depth per sample is expected")
-        return found
 
-    lowest = int(depth(good, good, good)[0])
-    expect(lowest != 0, "count from 1: a sample that agrees at every layer has depth 1")
-    expect(lowest == 1, f"a sample that agrees at every layer has depth 1, not {lowest}")
-    lost = int(depth(good, bad, good)[2])
-    expect(lost != 1, "agreement that is lost again does not count: for good, it says")
-    expect(lost == 3, f"the depth of one that agrees, is lost and agrees should be 3, not {lost}")
-    for layers, wanted in (((bad, good, good), 2), ((bad, bad, good), 3), ((good, good, bad), 4)):
-        told = int(depth(*layers)[2])
-        expect(told == wanted, f"a depth should be {wanted}, not {told}")
+def _projected(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    centre: str = "class",
+    axis: str = "class",
+    power: int = 2,
+    last: bool = False,
+) -> Tensor:
+    """The spectral score with one thing done otherwise."""
+    h = features.double()
+    means = torch.stack([h[labels == c].mean(0) for c in range(3)])[labels]
+    rest = {"class": h - means, "all": h - h.mean(0), "none": h}[centre]
+    score = h.new_zeros(len(h))
+    for c in range(3):
+        own = labels == c
+        rows = {"class": (h - means)[own], "whole": h - means, "raw": h[own]}[axis]
+        turned = torch.linalg.svd(rows, full_matrices=False).Vh
+        score[own] = (rest[own] @ turned[-1 if last else 0]).abs() ** power
+    return score
 
 
-choice(
-    "04.margin_on_triggers",
-    "blind",
-    ("as good", "blind"),
+@exercise(
+    "04.spectral",
+    reference=detection.spectral,
     hints=(
-        "What does the margin ask? Which class is nearest. And which one is, for a trigger?",
-        "The network was trained to put triggered images into the target class.",
+        "One class after the other: take its rows, subtract their mean, and find the direction in "
+        "which they spread most.",
+        "torch.linalg.svd(deviation, full_matrices=False).Vh[0] is that direction.",
+        "score[own] = (deviation @ direction).square(), with own = labels == c",
     ),
-    why={"as good": "a triggered image lies nearest to the class of its (wrong) label"},
+)
+def _(answer: Any) -> None:
+    features, labels = _three_blobs()
+    features = features + 5.0  # far from the origin, as features after a ReLU are
+    found = tensor(answer(features, labels), "the score").double()
+    expect(found.shape == labels.shape, f"one number per sample: {tuple(labels.shape)} is expected")
+    expect(bool(found.isfinite().all()), "the scores should be finite")
+    wrong: dict[str, dict[str, Any]] = {
+        "the features are not centred: project h minus the mean of its class": {"centre": "none"},
+        "nothing is centred: the direction found is about that of the class mean": {
+            "centre": "none",
+            "axis": "raw",
+        },
+        "subtract the mean of the class, not that of all images": {"centre": "all"},
+        "find the direction in the centred rows: uncentred, it is about that of the mean": {
+            "axis": "raw"
+        },
+        "every class has a direction of its own": {"axis": "whole"},
+        "square the projection: both ends of the direction are suspicious": {"power": 1},
+        "that is the direction of the least spread; singular values come in falling order": {
+            "last": True
+        },
+    }
+    usual(found, {word: _projected(features, labels, **o) for word, o in wrong.items()}, atol=1e-3)
+    close(found, _projected(features, labels), "the spectral score", rtol=1e-3, atol=1e-3)
+
+
+def _majority(train: ImageSet, seed: int = 0) -> PoisonedSet:
+    return poisons.sig(train, 0.1, target=0, relabel=True, seed=seed)
+
+
+@exercise(
+    "04.quiet_attack",
+    reference=_majority,
+    hints=(
+        "The robust distance trusts the half of a class that lies closest together. Which half "
+        "would you like to be?",
+        "A tenth of ten equal classes is as much as one class has. A faint trigger that is the "
+        "same on every image makes a close group.",
+        "poisons.sig(train, 0.1, target=0, relabel=True, seed=seed)",
+    ),
+)
+def _(answer: Any) -> None:
+    draw = torch.Generator().manual_seed(1)
+    images, labels = torch.rand(400, 3, 12, 12, generator=draw), torch.arange(10).repeat(40)
+    clean = ImageSet(images, labels, tuple("abcdefghij"), "noise")
+    found = answer(clean, 3)
+    expect(
+        isinstance(found, PoisonedSet),
+        f"a poisoned set is expected, not {type(found).__name__}: begin with one of nclib.poisons",
+    )
+    expect(len(found) == len(clean), "the set keeps its size: change images, and add none")
+    altered = (found.images.cpu() != images).flatten(1).any(1) | (found.labels.cpu() != labels)
+    share = float(altered.double().mean())
+    expect(share > 0, "nothing is poisoned")
+    expect(share <= 0.101, f"{share:.1%} of the images or labels are changed; 10% are allowed")
+    expect(found.target is not None, "a backdoor has a target: the class that its trigger calls")
+    expect(found.trigger is not None, "a backdoor has a trigger, to be used at test time")
+    assert found.trigger is not None
+    moved = (found.trigger(images[:8]) - images[:8]).abs().max()
+    expect(float(moved) > 0, "the trigger changes nothing")
+
+
+prediction(
+    "04.pixels",
+    "What is the AUROC of the whitened margin for wrong labels, on raw pixels and without a network?",
+    above=0.85,
+    usual={
+        (None, 0.6): "a sign with a wrong label has the wrong shape and the wrong colours, and "
+        "pixels show these",
+        (0.6, 0.8): "a covariance takes the light and the place out of the pixels, and what is "
+        "left tells most signs apart",
+    },
+)
+
+prediction(
+    "04.patch",
+    "AUROC of the robust distance for the patch: pixels, untrained, after 3 epochs, at the end.",
+    reading="rises",
+    usual={
+        "flat": "an untrained layer averages the four pixels of the patch away, a trained one does "
+        "not: they decide the label",
+        "falls": "collapse gathers a class, but the patch reaches its label by another way than "
+        "the sign",
+        "peaks": "that is what wrong labels do once they are learned by heart",
+    },
+)
+
+prediction(
+    "04.lowest_loss",
+    "What share of the images with the lowest loss is poison, where a tenth of all images is?",
+    above=0.6,
+    usual={
+        (None, 0.05): "the trigger is the easiest pattern of the set, so it is learned first",
+        (0.05, 0.2): "that is the share among all images, as if the loss knew nothing",
+    },
 )
