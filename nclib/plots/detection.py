@@ -79,7 +79,9 @@ def class_index(
     for (moment, values), marker in zip(found.items(), "ovs", strict=False):
         ax.plot(values.numpy(), marker, ms=5, alpha=0.8, label=moment)
     ax.axhline(threshold, ls="--", lw=1, color=NEUTRAL)
+    ax.text(0, threshold, f"threshold {threshold:.1f}", fontsize=8, va="bottom")
     ax.set_xticks(range(len(values)))
+    ax.set_ylim(top=1.2 * max(threshold, *(float(v.max()) for v in found.values())))
     ax.legend(fontsize=8)
     return label(ax, title, "class", "robust z of the likelihood ratio")
 
@@ -118,7 +120,7 @@ def depths(found: Mapping[str, tuple[Tensor, Tensor]], layers: int) -> Figure:
             ax.bar(x + shift, share, 0.4, color=colour, label=name)
         ax.set_xticks(x, [*map(str, range(1, layers + 1)), "never"])
         ax.legend(fontsize=8)
-        label(ax, title, "layer from which the nearest mean agrees", "share of the samples")
+        label(ax, title, "layer from which on it agrees", "share of the samples")
     return figure
 
 

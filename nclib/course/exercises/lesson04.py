@@ -238,7 +238,7 @@ prediction(
 
 prediction(
     "04.patch",
-    "AUROC of the robust distance for the patch: pixels, untrained, after 3 epochs, at the end.",
+    "AUROC of the robust distance for the patch, last layer: untrained, after 3 epochs, at the end.",
     reading="rises",
     usual={
         "flat": "an untrained layer averages the four pixels of the patch away, a trained one does "
