@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -99,8 +100,8 @@ def atlas(
     starts = [i for i, moment in enumerate(moments) if moment != moments[i - 1] or i == 0]
     names = [f"{layer}\n{m}" if i in starts else layer for i, (m, layer) in enumerate(places)]
     for ax, (name, values) in zip(axes[:, 0], found.items(), strict=True):
-        look = {"centre": 0.5, "vmin": 0, "vmax": 1, "cbar": False}
-        heatmap(values, scores, names, title=name, x="", y="", ax=ax, **look)
+        look: dict[str, Any] = {"vmin": 0, "vmax": 1, "cbar": False}
+        heatmap(values, scores, names, title=name, x="", y="", centre=0.5, ax=ax, **look)
         ax.vlines(starts[1:], 0, len(scores), color="black", lw=1.5)
         ax.tick_params(axis="x", rotation=0)
     return figure
