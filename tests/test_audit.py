@@ -235,10 +235,12 @@ def test_a_name_is_text_and_never_markup(tmp_path):
     page = found.save(tmp_path / "out").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(page)
-    assert not {"script", "b", "iframe", "object"} & (set(tags.seen) - {"b"})
+    assert not {"script", "iframe", "object"} & set(tags.seen)
     assert all(src.startswith("data:image/") for name, src in tags.attributes if name == "src")
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
-    assert MARKUP in tags.text and RIGHT_TO_LEFT in tags.text and "{{ 7 * 6 }}" in tags.text
+    shown = RIGHT_TO_LEFT.replace("\u202e", r"\u202e")  # a sign that turns what follows is shown
+    assert "\u202e" not in page and shown in tags.text
+    assert MARKUP in tags.text and "{{ 7 * 6 }}" in tags.text
     assert "<script" not in page and "<b>set" not in page
 
 
@@ -327,6 +329,13 @@ def test_features_from_elsewhere_and_a_model_of_ones_own(tmp_path):
     np.savez(tmp_path / "short.npz", penultimate=far[:9])
     with pytest.raises(ValueError, match="features: "):
         quick(dirty, features=tmp_path / "short.npz")
+
+
+def test_planted_controls_are_counted_on_the_page():
+    found = quick(small(["a", "b", "c"], 40), build="mlp", controls=1)
+    assert found.planted is not None and found.planted.accused[1] > 0
+    assert "Known poison was planted in copies of this set: on this set" in found.show().data
+    assert "was not measured" not in found.show().data
 
 
 # the command

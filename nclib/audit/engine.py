@@ -16,7 +16,7 @@ from nclib.audit import looks
 from nclib.audit.reading import Reading, read
 from nclib.audit.sources import Source, source
 from nclib.audit.stopping import Stopped, stoppable
-from nclib.correction import Build, Verdict
+from nclib.correction import Build, Planted, Verdict
 from nclib.data import ImageSet
 from nclib.detection.mislabelled import WrongLabels
 from nclib.detection.transplant import strangers, turned
@@ -47,10 +47,11 @@ class Audit:
     labels: looks.Labels | None = None
     verdict: Verdict | None = None
     geometry: looks.Geometry | None = None
-    planted: object | None = None  # its text says what was found of it
+    planted: Planted | None = None
     on_model: dict[int, float] = field(default_factory=dict)  # label: share that the user's model
     accuracy: float | None = None  # gives it under the recovered trigger; its accuracy here
     stopped: bool = False
+    notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # wall time by check
 
     @property
@@ -226,10 +227,7 @@ def run(
         "epochs": epochs,
         "seed": seed,
     }
-    options |= {
-        "model": model is not None,
-        "features": str(features) if features else None,
-    }
+    options |= {"model": model is not None, "features": str(features) if features else None}
     options |= {"build": build if isinstance(build, str) else getattr(build, "__name__", "own")}
     audit = Audit(found, options)
     make = _builder(build)
@@ -274,10 +272,7 @@ def _checks(
             whose = "your features"
         audit.labels = looks.labels(early, data.labels)
     options: dict[str, Any] = {"epochs": epochs, "cache": True}
-    with (
-        clock("triggers"),
-        _Bar("triggers", MOST, audit.seconds["labels"], progress) as bar,
-    ):
+    with clock("triggers"), _Bar("triggers", MOST, audit.seconds["labels"], progress) as bar:
         audit.verdict = correction.transplant(data, build=bar.count(build), seed=seed, **options)
     if model is not None:
         audit.on_model = _on_model(audit.verdict, model, data)
@@ -286,17 +281,13 @@ def _checks(
     if given["controls"]:
         left = data.subset(~audit.verdict.mask.to(device))
         total = MOST * (2 * given["controls"] + 1)
-        with (
-            clock("controls"),
-            _Bar("controls", total, audit.seconds["labels"], progress) as bar,
-        ):
-            audit.planted = getattr(correction, "planted")(  # noqa: B009
-                left,
-                runs=given["controls"],
-                seed=seed,
-                build=bar.count(build),
-                **options,
-            )
+        with clock("controls"), _Bar("controls", total, audit.seconds["labels"], progress) as bar:
+            try:
+                audit.planted = correction.planted(
+                    left, runs=given["controls"], seed=seed, build=bar.count(build), **options
+                )
+            except ValueError as error:  # too few images to plant in; the verdict stands
+                audit.notes.append(f"controls could not be planted: {error}")
 
 
 def _on_model(verdict: Verdict, model: nn.Module, data: ImageSet) -> dict[int, float]:
@@ -306,10 +297,7 @@ def _on_model(verdict: Verdict, model: nn.Module, data: ImageSet) -> dict[int, f
         if finding.call == "backdoor":
             hosts = strangers(data.labels, finding.label, 360, draw).to(data.device)
             hits = turned(
-                model,
-                finding.added[None].to(data.device),
-                data.images[hosts],
-                finding.label,
+                model, finding.added[None].to(data.device), data.images[hosts], finding.label
             )
             shares[finding.label] = float(hits.double().mean())
     return shares

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import platform
+import re
 import shlex
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,7 @@ from nclib.plots import CLEAN, POISON, label, panels
 
 WIDEST = 96  # pixels of a picture on the page
 WORST = 30
+TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
 
 
@@ -35,10 +37,7 @@ def save(audit: Audit, out: Path) -> Path:
     root = audit.source.root
     if root is not None and root.is_dir() and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"out: {out} lies inside {root}, which stays as it is; name another place")
-    with (
-        whole(out / "suspects.csv") as draft,
-        draft.open("w", newline="", **_text()) as file,
-    ):
+    with whole(out / "suspects.csv") as draft, draft.open("w", newline="", **_text()) as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "suggested label", "reason", "score"])
         rows.writerows(_row(audit, suspect) for suspect in audit.suspects)
@@ -49,22 +48,13 @@ def save(audit: Audit, out: Path) -> Path:
 
 
 def _text() -> dict[str, Any]:
-    return {
-        "encoding": "utf-8",
-        "errors": "backslashreplace",
-    }  # file names need not be UTF-8
+    return {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be UTF-8
 
 
 def _row(audit: Audit, suspect: Suspect) -> tuple[str, str, str, str, float]:
     found = audit.source
     name = found.classes[found.labels[suspect.at]]
-    return (
-        found.names[suspect.at],
-        name,
-        suspect.suggested,
-        suspect.reason,
-        suspect.score,
-    )
+    return (found.names[suspect.at], name, suspect.suggested, suspect.reason, suspect.score)
 
 
 def body(audit: Audit) -> str:
@@ -85,7 +75,7 @@ def body(audit: Audit) -> str:
         outlying=_outlying(audit),
         found=found(audit),
         tested=any(audit.source.is_test),
-        notes=audit.reading.notes if audit.reading else (),
+        notes=[*(audit.reading.notes if audit.reading else ()), *audit.notes],
         classes=_classes(audit),
         facts=_facts(audit),
         command=command(audit),
@@ -95,8 +85,17 @@ def body(audit: Audit) -> str:
 
 def _template(name: str) -> Any:
     loader = PackageLoader("nclib.audit", "templates")
-    found = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True}
+    found = Environment(autoescape=True, loader=loader, finalize=_visible, **options)
     return found.get_template(name)
+
+
+def _visible(value: Any) -> Any:
+    """Text in which signs that turn the direction of reading are written out, as ``\\u202e``."""
+    if type(value) is not str:
+        return value
+    shown = TURNING.sub(lambda sign: f"\\u{ord(sign[0]):04x}", value)
+    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def _accused(audit: Audit) -> list[Finding]:
@@ -132,11 +131,7 @@ def _trigger(audit: Audit, finding: Finding) -> dict[str, Any]:
         "source": None if finding.source is None else data.classes[finding.source],
         "picture": _picture(0.5 + finding.added / (2 * scale)),
         "hosts": [
-            (
-                data.classes[int(data.labels[i])],
-                _picture(x),
-                _picture(x + finding.added),
-            )
+            (data.classes[int(data.labels[i])], _picture(x), _picture(x + finding.added))
             for i, x in zip(hosts.tolist(), images, strict=True)
         ],
         "on_model": audit.on_model.get(finding.label),
@@ -172,28 +167,20 @@ def _figure(audit: Audit) -> str:
     if audit.geometry is None:
         return ""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     shape = audit.geometry
     figure, (left, right) = panels(2, width=4.6, height=3.0)
     left.plot(list(shape.nc1), list(shape.nc1.values()), marker="o", color=CLEAN)
     left.set_yscale("log")
     left.tick_params(axis="x", rotation=30)
-    label(
-        left,
-        "Spread within classes, by layer",
-        "layer, from shallow to deep",
-        "NC1 (no unit)",
-    )
+    label(left, "Spread within classes, by layer", "layer, from shallow to deep", "NC1 (no unit)")
     far = torch.tensor([f.label for f in _accused(audit)], dtype=torch.int64)
     right.plot(shape.norms, ".", color=CLEAN)
     right.plot(far, shape.norms[far], "o", color=POISON, label="accused")
     right.set_ylim(bottom=0)
-    label(
-        right,
-        "Class means from the centre",
-        "class number",
-        "distance / median distance",
-    )
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label(right, "Class means from the centre", "class number", "distance / median distance")
     if len(far):
         right.legend()
     sink = io.BytesIO()
@@ -238,7 +225,8 @@ def _facts(audit: Audit) -> dict[str, str]:
         colour = "grey" if channels == 1 else "colour" if channels == 3 else f"{channels} channels"
         facts["trained on"] = f"{len(read.train):,} images of {height} x {width}, {colour}"
     if audit.verdict is not None:
-        facts["trainings"] = str(audit.verdict.trainings + 2)
+        extra = audit.planted.trainings if audit.planted else 0
+        facts["trainings"] = str(audit.verdict.trainings + 2 + extra)
     facts["seconds"] = f"{sum(audit.seconds.values()):,.0f}"
     facts["date"] = date.today().isoformat()
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
@@ -255,14 +243,7 @@ def _own() -> str:
 
 def command(audit: Audit) -> str:
     """The line that repeats the audit."""
-    usual = {
-        "size": None,
-        "limit": None,
-        "controls": 0,
-        "epochs": 12,
-        "seed": 0,
-        "build": "cnn",
-    }
+    usual = {"size": None, "limit": None, "controls": 0, "epochs": 12, "seed": 0, "build": "cnn"}
     changed = {k: v for k, v in audit.options.items() if v != usual.get(k) and v}
     root = audit.source.root
     if root is None and not audit.source.name.startswith("hf:") or "model" in changed:

@@ -20,10 +20,7 @@ NATIVE = 64  # larger images, and those of mixed sizes, become this wide
 MEMORY = 2**29  # bytes of float32 images that are trained on; a few copies of them come on top
 THUMB = 16
 PAIRS = 20_000  # images whose nearest neighbours are searched: the search is quadratic
-CLOSE, CLOSER = (
-    0.01,
-    0.1,
-)  # near-duplicates differ by less, and so much less than is usual here
+CLOSE, CLOSER = (0.01, 0.1)  # near-duplicates differ by less, and so much less than is usual here
 FEWEST = 5  # images of a class that can be judged
 
 

@@ -114,10 +114,7 @@ def _table(path: Path) -> Source:
     short = [i for i, row in enumerate(rows, 2) if len(row) != len(head)]
     if short or not rows:
         raise ValueError(f"data: {path}, line {short[0] if short else 1}: a cell is missing")
-    names, (ids, classes) = (
-        [row[where] for row in rows],
-        _numbered([row[label] for row in rows]),
-    )
+    names, (ids, classes) = ([row[where] for row in rows], _numbered([row[label] for row in rows]))
     is_test = [part is not None and folders.part_of(row[part].strip()) == "test" for row in rows]
     opened = partial(_file, path.parent, names)
     return Source(path.stem, names, ids, classes, is_test, opened, path)

@@ -12,13 +12,13 @@ def sentence(audit: Audit) -> str:
         names = [audit.data.classes[c] for c in audit.verdict.classes]
         count = sum(row.key == "trigger" for row in audit.suspects)
         kind = "class" if len(names) == 1 else "classes"
-        return f"Backdoor in {kind} {', '.join(names)}: {count:,} images carry a trigger."
+        return f"Backdoor in {kind} {', '.join(names)}: {count:,} of the images carry a trigger."
     if call == "wrong labels" and audit.wrong is not None:
         named = sum(row.key == "label" for row in audit.suspects)
         rest = "" if audit.verdict else " Triggers were not looked for."
         return (
-            f"Wrong labels: about {audit.wrong.share:.0%} of them, and {named:,} images are named "
-            f"below.{rest}"
+            f"Wrong labels: about {audit.wrong.share:.0%} of them, and {named:,} of the images "
+            f"are named below.{rest}"
         )
     if call == "clean":
         return "Nothing found that I can find."

