@@ -252,7 +252,7 @@ prediction(
 prediction(
     "04.lowest_loss",
     "What share of the images with the lowest loss is poison, where a tenth of all images is?",
-    above=0.6,
+    above=0.3,
     usual={
         (None, 0.05): "the trigger is the easiest pattern of the set, so it is learned first",
         (0.05, 0.2): "that is the share among all images, as if the loss knew nothing",
