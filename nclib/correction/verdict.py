@@ -27,6 +27,7 @@ TURNS, ONE = 0.25, 0.45  # a trigger turns so much of all classes, or of one,
 FALLS = 0.15  # and a model that never met the group turns at most this share of it,
 UNCLEAR = 0.35  # or this, and then nobody is accused,
 KEEPS, KEEPS_ONE = 0.4, 0.25  # and the group keeps its label so seldom, beside random images
+MOST, SURE = 0.55, 0.75  # of a larger share of the class a model that never met it has to be sure
 WRONG, UNSURE = 0.01, 0.1  # fewer wrong labels are none; with a bound above, who knows
 LEAST = 0.15  # labels agree with the features so much more often than by chance
 FOLDS = 5
@@ -173,12 +174,20 @@ def transplant(
     return Verdict(call, classes, mask, findings, wrong, reason, lab.trainings - 1, seconds)
 
 
+def _draws(seed: int) -> torch.Generator:
+    """A stream apart from that of ``seed``, with which the poison itself may have been drawn.
+
+    With one stream for both, the random images were once exactly the poisoned ones.
+    """
+    return torch.Generator().manual_seed(seed + 1_000_003)
+
+
 def _choices(
     lab: _Lab, met: Tensor, victim: nn.Module, features: dict[str, Tensor], permute: bool
 ) -> list[list[Choice]]:
     """For each class up to two groups that show something, the strongest first."""
     data, where = lab.data, met.nonzero().flatten()
-    labels, draw = data.labels.cpu()[where], torch.Generator().manual_seed(lab.seed)
+    labels, draw = data.labels.cpu()[where], _draws(lab.seed)
     last = [h.cpu().double() for k, h in features.items() if k.endswith(f"@{lab.epochs}")]
     hidden, found = torch.cat(last, 1), []
     classes = per_class(labels, data.num_classes)
@@ -216,7 +225,7 @@ def _examine(
     """Train without the groups and without random ones; ``more`` allows for second choices."""
     if not choices:
         return []
-    labels, draw = lab.data.labels.cpu(), torch.Generator().manual_seed(lab.seed)
+    labels, draw = lab.data.labels.cpu(), _draws(lab.seed)
     drawn = {}
     for label, group, *_ in (best[0] for best in choices):
         index = (keep & (labels == label)).nonzero().flatten()
@@ -250,19 +259,25 @@ def _finding(
         for model, index in zip(judges[1:], (group, drawn), strict=True)
     )
     whole, one = share.nanmean(1), share[:, best]
-    small = 2 * len(group) <= int((data.labels == label).sum())
+    part = len(group) / int((data.labels == label).sum())
     calls = [
         _call(whole.tolist(), TURNS, keeps <= KEEPS * keeps_control),
-        _call(one.tolist(), ONE, keeps <= KEEPS_ONE * keeps_control and small),
+        _call(one.tolist(), ONE, keeps <= KEEPS_ONE * keeps_control and part <= 0.5),
     ]
     read = int(SERIOUS.index(calls[1]) > SERIOUS.index(calls[0]))
     source, rates = ((None, whole), (best, one))[read]
+    call = calls[read]
+    if call == "backdoor" and part > MOST:
+        # of two halves that turn strangers, the poison is what looks like other classes for sure;
+        # the honest half, where only a trigger is left to teach the class, looks like none
+        likely = training.predict(judges[1], data.images[group.to(data.device)]).softmax(1)
+        call = call if float(likely.amax(1).mean()) >= SURE else "unclear"
     mask = torch.zeros(len(data), dtype=torch.bool)
     mask[group] = True
     pictures = added.cpu(), _recovered(data, mask, judges[1])
     success, without, control, base = rates.tolist()
     evidence = (success, without, control, base, float(keeps), float(keeps_control))
-    return Finding(label, mask, *pictures, source, *evidence, calls[read])
+    return Finding(label, mask, *pictures, source, *evidence, call)
 
 
 def _recovered(data: ImageSet, group: Tensor, without: nn.Module) -> Tensor:
