@@ -251,10 +251,10 @@ prediction(
 
 prediction(
     "04.lowest_loss",
-    "What share of the images with the lowest loss is poison, where a tenth of all images is?",
-    above=0.3,
+    "Half of a class is poison. What share of its tenth with the lowest loss is?",
+    above=0.8,
     usual={
-        (None, 0.05): "the trigger is the easiest pattern of the set, so it is learned first",
-        (0.05, 0.2): "that is the share among all images, as if the loss knew nothing",
+        (None, 0.4): "the trigger is the easiest pattern of the class, so it is learned first",
+        (0.4, 0.6): "that is the share in the class, as if the loss knew nothing",
     },
 )
