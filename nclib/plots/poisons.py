@@ -76,7 +76,7 @@ def same_axes(
     _, (ax,) = panels(width=7, height=3.6)
     lines = (
         (flips, CLEAN, "o-", "accuracy, labels flipped", -1, (0, -14), "right"),
-        (backdoor, CLEAN, "s--", "accuracy, backdoor", -1, (8, -10), "left"),
+        (backdoor, CLEAN, "s--", "accuracy, backdoor", 1, (0, -12), "center"),
         (success, POISON, "s-", "success of the backdoor", len(success) // 2, (8, -8), "left"),
     )
     for values, colour, style, words, at, shift, side in lines:
@@ -128,7 +128,7 @@ def nc1_over_epochs(epochs: Sequence[int], values: Sequence[float], form: float)
     _, (ax,) = panels(width=5.6, height=3.2)
     ax.plot(epochs, values, "o-", color=CLEAN)
     ax.axhline(form, color=NEUTRAL, linestyle="--")
-    words = "the closed form: features that ignore the false labels"
+    words = "closed form: no false label learned"
     ax.set_yscale("log")
     ax.set_ylim(bottom=min(form, *values) / 1.6)
     ax.text(epochs[0], form / 1.08, words, color="0.4", va="top", fontsize=9)
