@@ -183,10 +183,10 @@ def _figure(audit: Audit) -> str:
     label(right, "Class means from the centre", "class number", "distance / median distance")
     if len(far):
         right.legend()
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
     plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
 def _outlying(audit: Audit) -> str:
