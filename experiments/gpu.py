@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -67,16 +67,24 @@ JOBS: list[tuple[str, float, Job]] = [
 TABLES = {"photographs_collapse": collapse.KEY, "photographs_speed": speed.KEY}
 
 
-def run(archive: Path, out: Path, minutes: float = 10, images: int | None = None) -> list[str]:
+def run(
+    archive: Path,
+    out: Path,
+    minutes: float = 10,
+    images: int | None = None,
+    only: Collection[str] | None = None,
+) -> list[str]:
     """Run the jobs within the time; the names of those that failed, whose errors lie in the log.
 
-    ``images`` is how many to train on, for a dry run; a quarter as many test.
+    ``images`` is how many to train on, for a dry run; a quarter as many test. ``only`` names the
+    jobs (None: all), so that several processes may share one GPU and one folder.
     """
     end, folder = time.monotonic() + 60 * minutes, out.with_name(out.name.split(".")[0])
     folder.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
     photos, failed = _unpacked(archive, images), []
-    for name, _, job in sorted(JOBS, key=lambda entry: -entry[1]):
+    jobs = [job for job in JOBS if only is None or job[0] in only]
+    for name, _, job in sorted(jobs, key=lambda entry: -entry[1]):
         left = end - time.monotonic()
         print(f"{name}: {left:.0f} s are left", flush=True)
         try:
@@ -123,12 +131,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--images", type=int, help="a dry run on so many")
     parser.add_argument("--take", action="store_true", help="read ARCHIVE's rows into data/results")
+    parser.add_argument("--only", nargs="+", choices=[name for name, *_ in JOBS])
     options = parser.parse_args()
     if options.take:
         take(options.archive)
         return 0
     out = options.out or Path("build/gpu.tar.gz")
-    failed = run(options.archive, out, options.minutes, options.images)
+    failed = run(options.archive, out, options.minutes, options.images, options.only)
     print(f"wrote {out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

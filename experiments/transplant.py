@@ -10,14 +10,16 @@ on the digits, two minutes on 4,000 signs.
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from experiments.table import Table, facts
+from experiments.table import RESULTS, Table, facts
 from nclib import correction, data, device, models, poisons, training
 from nclib.data import ImageSet
 from nclib.poisons import PoisonedSet
@@ -32,11 +34,16 @@ SIZES: dict[str, tuple[int | None, int | None, int | None, int]] = {
 SURROGATE_EPS = {"digits": 0.3}  # of the clean-label attack; elsewhere the 16/255 of the paper
 ATTACKS: list[tuple[str, float]] = [("clean", 0.0), ("badnets", 0.05), ("blended", 0.1)]
 ATTACKS += [("badnets", 0.01), ("flip", 0.2), ("clean_label", 0.05), ("wanet", 0.1)]
-ATTACKS += [("all_to_all", 0.1), ("two", 0.05), ("sig", 0.05), ("flip_badnets", 0.05)]
-ATTACKS += [("blended", 0.2), ("badnets", 0.2), ("badnets", 0.005), ("badnets", 0.02)]
-ATTACKS += [("badnets", 0.1), ("blended", 0.05), ("flip", 0.05), ("permuted", 0.05)]
-ATTACKS += [("roaming", 0.05), ("roaming", 0.1)]
+ATTACKS += [("sticker", 0.05), ("adaptive_blend", 0.1), ("adaptive_patch", 0.1)]
+ATTACKS += [("input_aware", 0.1), ("all_to_all", 0.1), ("two", 0.05), ("sig", 0.05)]
+ATTACKS += [("flip_badnets", 0.05), ("each_class", 0.1), ("roaming", 0.05), ("permuted", 0.05)]
+ATTACKS += [("badnets", 0.005), ("badnets", 0.02), ("badnets", 0.1), ("badnets", 0.2)]
+ATTACKS += [("blended", 0.01), ("blended", 0.05), ("blended", 0.2), ("flip", 0.05)]
+ATTACKS += [("sticker", 0.01), ("sticker", 0.1), ("wanet", 0.05), ("wanet", 0.2)]
+ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1)]
+COLOUR = {"sticker"}  # attacks that only the drawn signs know
 KEY = ("dataset", "attack", "rate", "seed")
+EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control")
 
 
 class Roaming:
@@ -88,6 +95,13 @@ def both(first: PoisonedSet, second: PoisonedSet) -> PoisonedSet:
     return replace(first, images=images, labels=labels, is_poisoned=first.is_poisoned | late)
 
 
+def each_class(train: ImageSet, rate: float, seed: int) -> PoisonedSet:
+    """A backdoor into every class, each with a pattern of its own; success is that of class 0."""
+    count = train.num_classes
+    parts = [poisons.blended(train, rate / count, c, seed=seed + 50 * c) for c in range(count)]
+    return functools.reduce(both, parts)
+
+
 def poison(train: ImageSet, attack: str, rate: float, epochs: int, seed: int) -> PoisonedSet:
     """The training set as the victim gets it; the target class moves with the seed."""
     target = 3 * seed % train.num_classes
@@ -110,6 +124,11 @@ def poison(train: ImageSet, attack: str, rate: float, epochs: int, seed: int) ->
         ),
         "flip_badnets": lambda: both(badnets(), poisons.label_flip(train, 0.1, seed=seed + 50)),
         "roaming": lambda: roaming(train, rate, target, seed),
+        "sticker": lambda: poisons.sticker(train, rate, target, seed=seed),
+        "adaptive_blend": lambda: poisons.adaptive_blend(train, rate, target, seed=seed),
+        "adaptive_patch": lambda: poisons.adaptive_patch(train, rate, target, seed=seed),
+        "input_aware": lambda: poisons.input_aware(train, rate, target, seed=seed),
+        "each_class": lambda: each_class(train, rate, seed),
         "clean_label": lambda: poisons.clean_label_backdoor(
             train,
             victim(train, epochs, seed + 100),
@@ -129,39 +148,69 @@ def right(verdict: correction.Verdict, attack: str, target: int | None, classes:
         return verdict.call != "backdoor" if attack == "permuted" else verdict.call == "clean"
     if attack == "flip":
         return verdict.call == "wrong labels"
-    if attack == "all_to_all":  # most of the classes
+    if attack in ("all_to_all", "each_class"):  # most of the classes
         return 2 * len(verdict.classes) > classes
     assert target is not None
     wanted = {target, (target + 4) % classes} if attack == "two" else {target}
     return set(verdict.classes) == wanted
 
 
-def measured(train: PoisonedSet, test: ImageSet, attack: str, epochs: int, seed: int) -> dict:
-    """The columns of one row beside its key."""
+def payload(train: PoisonedSet) -> Tensor:
+    """The samples that do the harm: those with a false label where there are any, without covers.
+
+    Bool ``[N]`` on the CPU.
+    """
+    false = (train.labels != train.clean_labels).cpu()
+    return false if false.any() else train.is_poisoned.cpu()
+
+
+def groups(train: PoisonedSet, verdict: correction.Verdict) -> list[dict]:
+    """The groups that were tested, each with its evidence and what it really is."""
+    bad, labels = payload(train), train.labels.cpu()
+    return [
+        {
+            "number": number,
+            "class": finding.label,
+            "part": float(finding.group.sum() / (labels == finding.label).sum()),
+            "purity": float(bad[finding.group].double().mean()),
+            "poisoned": float(bad[labels == finding.label].double().mean()),
+            "source": "" if finding.source is None else finding.source,
+            "call": finding.call,
+        }
+        | {name: getattr(finding, name) for name in EVIDENCE}
+        for number, finding in enumerate(verdict.findings)
+    ]
+
+
+def measured(
+    train: PoisonedSet, test: ImageSet, attack: str, epochs: int, seed: int
+) -> tuple[dict, list[dict]]:
+    """The columns of one row beside its key, and the groups behind it."""
     permute = attack == "permuted"
     verdict = correction.transplant(train, epochs=epochs, seed=seed, permute=permute)
     before = victim(train, epochs, seed + 200)
     after = before
     if verdict.mask.any():
         after = victim(correction.remove(train, verdict.mask), epochs, seed + 201)
-    bad, mask = train.is_poisoned.cpu(), verdict.mask
+    bad, mask = payload(train), verdict.mask
+    innocent = ~train.is_poisoned.cpu()
     row = {
         "call": verdict.call,
         "classes": " ".join(map(str, verdict.classes)),
         "right": int(right(verdict, attack, train.target, train.num_classes)),
         "tpr": float((mask & bad).sum() / bad.sum().clamp_min(1)),
-        "fpr": float((mask & ~bad).sum() / (~bad).sum()),
+        "fpr": float((mask & innocent).sum() / innocent.sum()),
     }
     for name, model in (("", before), ("_after", after)):
         row |= {k + name: v for k, v in correction.outcome(model, test, train).items()}
     if verdict.findings:
         first = verdict.findings[0]
-        names = ("success", "without", "control", "base", "keeps", "keeps_control")
-        row |= {name: getattr(first, name) for name in names}
+        row |= {name: getattr(first, name) for name in EVIDENCE}
         if train.trigger is not None:
             row["trigger_correlation"] = likeness(train, first.trigger)
     row |= {"wrong_labels": verdict.wrong_labels.share, "plain": int(verdict.wrong_labels.plain)}
-    return row | {"trainings": verdict.trainings, "cpu_seconds": verdict.seconds}
+    row |= {"trainings": verdict.trainings, "cpu_seconds": verdict.seconds}
+    return row, groups(train, verdict)
 
 
 def likeness(train: PoisonedSet, found: Tensor) -> float:
@@ -177,28 +226,39 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["digits", "signs", "mnist"])
     parser.add_argument("--attacks", nargs="+", help="names, or name:rate")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--share", default="0/1", help="I/N: every N-th row, from the I-th on")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: %(default)s)")
     options = parser.parse_args()
-    table, dev = Table("transplant", KEY), device.pick()
+    first, every = map(int, options.share.split("/"))
     jobs = [
         (dataset, attack, rate, seed)
         for attack, rate in ATTACKS
         for seed in options.seeds
         for dataset in options.datasets
         if options.attacks is None or {attack, f"{attack}:{rate:g}"} & set(options.attacks)
+        if attack not in COLOUR or dataset == "signs"
     ]
-    for dataset, attack, rate, seed in jobs:
-        key = {"dataset": dataset.split("/")[-1], "attack": attack, "rate": rate, "seed": seed}
-        if table.has(**key):
-            continue
-        start = time.process_time()
-        n_train, n_test, size, epochs = SIZES.get(dataset, SIZES["cifar10"])
-        train, test = data.load(
-            dataset, n_train=n_train, n_test=n_test, size=size, seed=seed, device=dev
-        )
-        row = measured(poison(train, attack, rate, epochs, seed), test, attack, epochs, seed)
-        table.append(key | row | facts(dev))
-        print(*key.values(), row["call"], row["classes"], round(time.process_time() - start), "s")
-    print(f"wrote {table.path}")
+    for job in jobs[first::every]:
+        run(*job, options.out)
+
+
+def run(dataset: str, attack: str, rate: float, seed: int, folder: Path) -> None:
+    """Measure one row and its groups, unless the row is there."""
+    table, dev = Table("transplant", KEY, folder), device.pick()
+    key = {"dataset": dataset.split("/")[-1], "attack": attack, "rate": rate, "seed": seed}
+    if table.has(**key):
+        return
+    start = time.perf_counter()
+    n_train, n_test, size, epochs = SIZES.get(dataset, SIZES["cifar10"])
+    train, test = data.load(
+        dataset, n_train=n_train, n_test=n_test, size=size, seed=seed, device=dev
+    )
+    row, tested = measured(poison(train, attack, rate, epochs, seed), test, attack, epochs, seed)
+    row |= {"seconds": round(time.perf_counter() - start, 1)}
+    if tested:
+        Table("transplant_groups", (*KEY, "number"), folder).append(*(key | g for g in tested))
+    table.append(key | row | facts(dev))
+    print(*key.values(), row["call"], row["classes"], round(row["seconds"]), "s", flush=True)
 
 
 if __name__ == "__main__":
