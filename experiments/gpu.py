@@ -1,14 +1,16 @@
 """What needs a GPU, in ten minutes of one: ``make results-gpu ARGS="ARCHIVE OUT.tar.gz"``.
 
-ARCHIVE holds CIFAR-10 as one folder per class below train/ and test/ (tar, packed or not); no
-network is needed. The jobs of ``JOBS`` run in the order of their value until the time is over. Each
-writes its rows as they come, into a folder beside OUT.tar.gz, from which the next run goes on after
-a kill. ``python -m experiments.gpu --take OUT.tar.gz`` puts the rows into data/results.
+ARCHIVE holds CIFAR-10 as one folder per class below train/ and test/ (tar, packed or not; or the
+folder it was unpacked to, which is read once and kept); no network is needed. The jobs of ``JOBS``
+run in the order of their value until the time is over. Each writes its rows as they come, into a
+folder beside OUT.tar.gz, from which the next run goes on after a kill.
+``python -m experiments.gpu --take OUT.tar.gz`` puts the rows into data/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -20,12 +22,21 @@ from pathlib import Path
 
 import torch
 
-from experiments.photographs import Photographs, collapse, photographs, speed
+from experiments.photographs import (
+    Photographs,
+    collapse,
+    features,
+    layers,
+    photographs,
+    poisons,
+    speed,
+)
 from experiments.table import RESULTS, Table
 from nclib import device, places
 
 Left = Callable[[], float]  # seconds until the time is over
 Job = Callable[[Photographs, Path, Left], None]
+MORE = (1, 2)  # seeds beyond the first, which a dry run leaves out
 LIMIT = 16e6  # bytes of the archive that comes back
 
 
@@ -57,14 +68,66 @@ def speed_job(photos: Photographs, out: Path, left: Left) -> None:
             speed.run(photos, speed.table(out), arch, epochs, warm=not dry)
 
 
-# name, value, function: the higher the value, the earlier it runs
+def features_job(photos: Photographs, out: Path, left: Left) -> None:
+    """What lessons show of photographs in seconds."""
+    if left() > 40:
+        features.run(photos, out)
+
+
+def layers_job(
+    photos: Photographs,
+    out: Path,
+    left: Left,
+    seeds: tuple[int, ...] = (0,),
+    archs: tuple[str, ...] = ("fast",),
+) -> None:
+    """The layer tests of so many networks."""
+    for seed in seeds:
+        for arch in archs:
+            if left() > 60 and not (photos.dry and seed in MORE):
+                layers.run(photos, layers.table(out), arch, seed)
+
+
+def poisons_job(
+    photos: Photographs, out: Path, left: Left, attack: Callable[..., None], *arguments: object
+) -> None:
+    """``attack`` for each of the arguments: a seed, or the name of an attack at single images."""
+    for argument in arguments:
+        if photos.dry and argument in MORE:
+            continue
+        attack(photos, poisons.table(out), argument, left)
+
+
+AIMED = ("bullseye_polytope", "gradient_matching")
+# name, value, function: the higher the value, the earlier it runs. Seconds on one H100: estimates.
 JOBS: list[tuple[str, float, Job]] = [
     ("speed", 9, speed_job),
     ("collapse", 10, collapse_job),
-    ("collapse, two more seeds", 1, partial(collapse_job, seeds=(1, 2))),
+    ("collapse, two more seeds", 1, partial(collapse_job, seeds=MORE)),
+    # 70 s: nine trainings, 7 s each, and twice 3 s of PGD
+    ("poisons: backdoors", 8.9, lambda *job: poisons_job(*job, poisons.backdoors, 0)),
+    ("stored features", 8.8, features_job),  # 25 s: three trainings
+    ("layers", 8.7, layers_job),  # 25 s: one training, 90 tests on the CPU
+    # 35 s: three trainings, 10 s for the noise
+    ("poisons: narcissus", 6, lambda *job: poisons_job(*job, poisons.narcissus, 0)),
+    # 90 s: four trainings, then 3 to 5 s for each of eight victims of both attacks
+    ("poisons: transfer", 5.5, lambda *job: poisons_job(*job, poisons.transfer, *AIMED)),
+    # 180 s: sixteen trainings, and 2 (Bullseye) to 7 s for each of eight victims
+    ("poisons: from scratch", 5, lambda *job: poisons_job(*job, poisons.scratch, *AIMED[::-1])),
+    # 110 s and 60 s: as above, without the clean networks
+    ("poisons: backdoors, more", 3, lambda *job: poisons_job(*job, poisons.backdoors, *MORE)),
+    ("poisons: narcissus, more", 2.9, lambda *job: poisons_job(*job, poisons.narcissus, *MORE)),
+    ("layers, ResNet-18", 2.8, partial(layers_job, archs=("resnet18",))),  # 45 s
+    ("layers, two more seeds", 2, partial(layers_job, seeds=MORE)),  # 35 s
 ]
 # what the jobs write, and what tells its rows apart
-TABLES = {"photographs_collapse": collapse.KEY, "photographs_speed": speed.KEY}
+TABLES = {
+    "photographs_collapse": collapse.KEY,
+    "photographs_speed": speed.KEY,
+    "photographs_layers": layers.KEY,
+    "photographs_poisons": poisons.KEY,
+}
+FILES = (features.NAME,)  # what else they write
 
 
 def run(
@@ -96,21 +159,24 @@ def run(
                 log.write(f"{name}\n{traceback.format_exc()}\n")
             traceback.print_exc()
         with places.whole(out) as draft, tarfile.open(draft, "w:gz") as file:
-            file.add(folder, arcname="results")
+            for path in sorted(folder.iterdir()):  # drafts of a process beside this one come and go
+                if path.suffix in (".csv", ".npz", ".txt"):
+                    file.add(path, arcname=f"results/{path.name}")
     if out.stat().st_size > LIMIT:
         raise ValueError(f"{out}: {out.stat().st_size} bytes; at most {LIMIT:.0f} are allowed")
     return failed
 
 
 def _unpacked(archive: Path, images: int | None) -> Photographs:
-    """The photographs in the archive, on the device."""
+    """The photographs in the archive, or in the folder, on the device."""
+    sizes = {"n_train": images, "n_test": images and images // 4}
     with tempfile.TemporaryDirectory() as place:
-        with tarfile.open(archive) as file:
-            file.extractall(place, filter="data")
-        root = next(p.parent for p in sorted(Path(place).rglob("train")))
-        return photographs(
-            f"folder:{root}", device.pick(), n_train=images, n_test=images and images // 4
-        )
+        if not archive.is_dir():
+            with tarfile.open(archive) as file:
+                file.extractall(place, filter="data")
+        place = archive if archive.is_dir() else Path(place)
+        root = next(p.parent for p in sorted(place.rglob("train")))
+        return photographs(f"folder:{root}", device.pick(), **sizes)
 
 
 def take(archive: Path, results: Path = RESULTS) -> None:
@@ -122,6 +188,11 @@ def take(archive: Path, results: Path = RESULTS) -> None:
             if rows:
                 Table(name, key, results).append(*rows)
                 print(f"{name}: {len(rows)} rows")
+        for found in (Path(place) / "results" / name for name in FILES):
+            if found.exists():
+                with places.whole(results / found.name) as draft:
+                    shutil.copyfile(found, draft)
+                print(f"{found.name}: {found.stat().st_size} bytes")
 
 
 def main() -> int:

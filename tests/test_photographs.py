@@ -7,8 +7,18 @@ import torch
 from PIL import Image
 
 from experiments import gpu
-from experiments.photographs import collapse, photographs, speed
+from experiments.photographs import (
+    collapse,
+    features,
+    layers,
+    photographs,
+    poisons,
+    speed,
+)
 from experiments.table import Table
+from nclib import models, places, training
+from nclib.course import photographs as kept
+from nclib.course import stored
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +35,8 @@ def tree(tmp_path_factory):
     return root
 
 
-def test_the_ten_minutes_of_a_gpu_in_a_dry_run(tree, tmp_path):
+def test_the_ten_minutes_of_a_gpu_in_a_dry_run(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
     archive, out = tmp_path / "in.tar", tmp_path / "out.tar.gz"
     with tarfile.open(archive, "w") as file:
         file.add(tree, arcname="photos")
@@ -38,6 +49,75 @@ def test_the_ten_minutes_of_a_gpu_in_a_dry_run(tree, tmp_path):
     assert {row["arch"] for row in rows} == {"fast", "resnet18"}
     last = [r for r in rows if r["epoch"] == "1" and r["layer"] == "penultimate"]
     assert len(last) == 2 * 2 and all(float(r["nc1"]) > 0 and float(r["nc4"]) >= 0 for r in last)
+    layer_tests(Table("photographs_layers", layers.KEY, tmp_path / "results"))
+    poison_rows(Table("photographs_poisons", poisons.KEY, tmp_path / "results"))
+    monkeypatch.setattr(places, "tables", lambda: tmp_path / "results")
+    features_of_three_networks()
+
+
+def layer_tests(table):
+    """Ten layers and their union, nine suspects, two networks."""
+    rows = list(table.rows.values())
+    assert len(rows) == 11 * 9 * 2 and {r["arch"] for r in rows} == {"fast", "resnet18"}
+    assert all(0 <= float(r["rate"]) <= 1 and float(r["depth"]) <= 11 for r in rows)
+    pgd = {r["eps"] for r in rows if r["suspect"] == "PGD" and r["null"] == "wild"}
+    assert pgd == {"0.003"}
+    loud = [r for r in rows if r["suspect"] == "noise" and r["eps"] == "0.0313725"]
+    assert max(float(r["rate"]) for r in loud) > 0  # a test that never fires would not be one
+
+
+def poison_rows(table):
+    rows = list(table.rows.values())
+    count = {name: [r for r in rows if r["attack"] == name] for name in {r["attack"] for r in rows}}
+    found = {name: len(part) for name, part in count.items()}
+    single = {"gradient_matching": 3, "bullseye_polytope": 3}  # scratch, two boxes
+    shown = {"badnets": 2, "blended": 1, "wanet": 1, "sig": 1, "hardened": 2, "narcissus": 6}
+    assert found == shown | single
+    numbers = ("accuracy", "control_accuracy", "success", "control_success")
+    assert all(0 <= float(row[name]) <= 1 for row in rows for name in numbers)
+    share = {r["variant"]: int(r["poisons"]) for r in count["badnets"]}
+    assert share == {"10%": 20, "1%": 2}
+
+
+def features_of_three_networks():
+    clean, badnets, flips = map(stored, ("clean", "badnets", "label_flip"))
+    assert [int(s.is_poisoned.sum()) for s in (clean, badnets, flips)] == [0, 10, 20]
+    assert clean.images.shape == (200, 3, 32, 32) and list(clean.features)[-1] == "penultimate"
+    assert clean.success is None and 0 <= badnets.success <= 1
+    changed = (badnets.images != clean.images).flatten(1).any(1)
+    assert torch.equal(changed, badnets.is_poisoned) and torch.equal(flips.images, clean.images)
+    patch = (badnets.images - clean.images)[changed].abs().mean((0, 1))
+    assert patch[28:31, 28:31].mean() > 5 * patch[:16].mean()  # a JPEG blurs it a little
+    assert torch.equal(flips.labels != flips.clean_labels, flips.is_poisoned)
+    assert clean.logits.shape == (200, 10) and clean.source == "JPEG copies"
+    with pytest.raises(ValueError, match="network: got 'nosuch'; allowed are clean, badnets"):
+        stored("nosuch")
+
+
+def test_what_is_kept_gives_the_logits_back(tree):
+    photos = photographs(f"folder:{tree}", "cpu", n_train=200, n_test=20)
+    model = models.build("fast", photos.train, widths=(8, 16, 16))  # fewer channels than are kept
+    own = {k: torch.from_numpy(v) for k, v in features.kept(model, photos.train).items()}
+    found = own["penultimate"].float() @ own["weight"].T + own["bias"]
+    expected = training.predict(model, photos.train.images)
+    assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
+    assert own["block1/variance"] == pytest.approx(1)
+
+
+def test_a_picture_holds_the_images_in_their_order(tree):
+    photos = photographs(f"folder:{tree}", "cpu", n_train=60, n_test=20)
+    back = kept._tiles(features.picture(photos.train.images), 60)
+    assert (back - photos.train.images).abs().mean() < 0.1
+    far = torch.cdist(back.mean((2, 3)), photos.train.images.mean((2, 3)))
+    assert far.diagonal().mean() < far.mean() / 5
+
+
+def test_a_folder_serves_as_well_as_the_archive(tree, tmp_path, monkeypatch):
+    ran = []
+    jobs = [(name, 1, lambda *_, name=name: ran.append(name)) for name in ("a", "b")]
+    monkeypatch.setattr(gpu, "JOBS", jobs)
+    assert gpu.run(tree.parent, tmp_path / "out.tar.gz", images=40, only=["b"]) == []
+    assert ran == ["b"]
 
 
 def test_operations_are_counted():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
+from torch import nn
 
-from nclib import data
+from nclib import data, fast, models, training
 from nclib.data import ImageSet
+
+DRY = 5000  # on fewer training images everything is small: a dry run
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,10 @@ class Photographs:
     train: ImageSet
     test: ImageSet
     source: str
+
+    @property
+    def dry(self) -> bool:
+        return len(self.train) < DRY
 
     def few(self, n_train: int, seed: int = 0) -> ImageSet:
         """``n_train`` training images, as many of each class; all where there are no more."""
@@ -31,4 +39,25 @@ def photographs(
     """CIFAR-10 as ``data.load`` reads it: "cifar10", or "folder:PATH" for the JPEG copies."""
     train, test = data.load(name, device=device, **sizes)
     source = "JPEG copies" if name.startswith("folder:") else "original"
-    return Photographs(train, test, source)
+    # a folder comes class by class, and the fast network whitens by the first images
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    return Photographs(train.subset(order), test, source)
+
+
+def trained(
+    train: ImageSet, seed: int = 0, *, dry: bool = False, keep: bool = False, epochs: int = 8
+) -> nn.Module:
+    """The fast network after ``epochs`` of its recipe; a tiny one after one where ``dry``.
+
+    ``keep`` it in the run cache: for what several jobs need.
+    """
+    model = models.build("fast", train, seed=seed, **({"widths": (8, 16, 16)} if dry else {}))
+    plan = fast.recipe(train, epochs=1 if dry else epochs)
+    training.fit(model, train, **plan, seed=seed, cache=keep, progress=False)
+    return model
+
+
+@cache
+def clean(photos: Photographs, seed: int) -> nn.Module:
+    """The fast network on the clean photographs, from the cache where it was trained before."""
+    return trained(photos.train, seed, dry=photos.dry, keep=True)
