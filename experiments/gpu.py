@@ -24,11 +24,13 @@ import torch
 
 from experiments.photographs import (
     Photographs,
+    attacks,
     collapse,
     features,
     layers,
     photographs,
     poisons,
+    purification,
     speed,
 )
 from experiments.table import RESULTS, Table
@@ -98,6 +100,35 @@ def poisons_job(
         attack(photos, poisons.table(out), argument, left)
 
 
+def attacks_job(photos: Photographs, out: Path, left: Left, *networks: str) -> None:
+    """The attacks on each of the networks, on 500 test images."""
+    for network in networks:
+        if left() > 30:
+            attacks.run(photos, attacks.table(out), network)
+
+
+def certified_job(photos: Photographs, out: Path, left: Left, n: int) -> None:
+    """The certified radii of 500 test images from ``n`` draws, at both deviations."""
+    for sigma in attacks.SIGMAS:
+        if left() > 20 + n / 300:
+            draws, images = (n // 100, 10) if photos.dry else (n, 500)
+            attacks.certify(photos, attacks.certified_table(out), sigma, draws, images=images)
+
+
+def energies_job(photos: Photographs, out: Path, left: Left) -> None:
+    """Purifiers, surrogate and control, and what the energy says of images."""
+    if left() > 90:
+        purification.energies(photos, purification.energy_table(out))
+
+
+def purification_job(photos: Photographs, out: Path, left: Left, *defences: str) -> None:
+    """Each of the defences against each of the poisons; in a dry run against one."""
+    for defence in defences:
+        for attack in purification.ATTACKS[: 1 if photos.dry else None]:
+            if left() > 15:
+                purification.run(photos, purification.table(out), attack, defence)
+
+
 AIMED = ("bullseye_polytope", "gradient_matching")
 # name, value, function: the higher the value, the earlier it runs. Seconds on one H100: estimates.
 JOBS: list[tuple[str, float, Job]] = [
@@ -119,6 +150,19 @@ JOBS: list[tuple[str, float, Job]] = [
     ("poisons: narcissus, more", 2.9, lambda *job: poisons_job(*job, poisons.narcissus, *MORE)),
     ("layers, ResNet-18", 2.8, partial(layers_job, archs=("resnet18",))),  # 45 s
     ("layers, two more seeds", 2, partial(layers_job, seeds=MORE)),  # 35 s
+    # 100 s: trainings 7, 20 and 7, then 10 (plain) to 25 s of attacks each
+    ("attacks", 7, lambda *job: attacks_job(*job, *attacks.NETWORKS[:-1])),
+    ("attacks: smoothed", 6.6, lambda *job: attacks_job(*job, "smoothed")),  # 45 s, 8 of training
+    ("certified", 6.8, lambda *job: certified_job(*job, 1000)),  # 25 s, 16 of them of training
+    ("certified: 10,000", 4, lambda *job: certified_job(*job, 10_000)),  # 70 s
+    # 85 s: 40 for the energy, 25 for the diffusion, 12 for two networks, 8 for two long walks
+    ("purification: energies", 4.6, energies_job),
+    # 110 s: 30 trainings, 2.5 s each; 30 to wash
+    ("purification", 4.5, lambda *job: purification_job(*job, *purification.FIRST)),
+    # 120 s: 36 trainings; 30 to wash
+    ("purification: more", 2.6, lambda *job: purification_job(*job, *purification.THEN)),
+    # 130 s: 42 trainings, 18 to wash
+    ("purification: last", 2.5, lambda *job: purification_job(*job, *purification.LAST)),
 ]
 # what the jobs write, and what tells its rows apart
 TABLES = {
@@ -126,6 +170,10 @@ TABLES = {
     "photographs_speed": speed.KEY,
     "photographs_layers": layers.KEY,
     "photographs_poisons": poisons.KEY,
+    "photographs_attacks": attacks.KEY,
+    "photographs_certified": attacks.CERTIFIED,
+    "photographs_purification": purification.KEY,
+    "photographs_energy": purification.ENERGY,
 }
 FILES = (features.NAME,)  # what else they write
 

@@ -1,0 +1,393 @@
+"""Purifying poisoned photographs: data/results/photographs_{purification,energy}.csv.
+
+``make results-photographs.purification ARGS="--data folder:PATH"`` trains a convolutional energy, a
+small diffusion model and the attackers' surrogate on the images that the victim does not have, and
+washes the victim's 10,000 training images in every way: Langevin, noise and back, both (Bhat et al.
+2024, arXiv 2405.18627), JPEG, friendly noise, EPIC, and what ought to do less: noise of the same
+size alone, the main axes of other images, hidden pixels, a median. Purifiers and finished rows are
+kept, so the same command goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from experiments.photographs import Photographs, photographs
+from experiments.table import RESULTS, Table, facts
+from nclib import cache, data, device, fast, models, poisons, training
+from nclib.data import ImageSet
+from nclib.defenses import purification as pure
+from nclib.defenses import squeezing
+from nclib.defenses.purification import baselines
+from nclib.doors import seeded
+from nclib.poisons import PoisonedSet, metrics, triggers
+from nclib.poisons.sets import choose, poisoned
+
+KEY = ("source", "attack", "defence", "n_train", "seed")
+ENERGY = ("source", "kind", "part", "at", "n_train", "seed")
+VICTIM = 10_000  # images; the others' are the rest
+TARGET = 2  # birds
+STEPS, T = 150, 75  # Langevin steps, level of the diffusion: the paper's
+WALK = (0, 10, 25, 50, 100, 150, 250, 500, 1000, 1500, 2000)
+BINS = 24  # of an energy histogram
+AXES = 100
+CHUNK = 2000  # images washed together
+Wash = Callable[[Tensor], Tensor]
+
+
+def table(folder: Path = RESULTS) -> Table:
+    return Table("photographs_purification", KEY, folder)
+
+
+def energy_table(folder: Path = RESULTS) -> Table:
+    return Table("photographs_energy", ENERGY, folder)
+
+
+class Gain(nn.Module):
+    """The sum over the places of an image, where the energy's last layer takes the mean."""
+
+    def __init__(self, times: float = 16) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.times * x
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Victim, test and other images, and what is trained on the others."""
+
+    train: ImageSet
+    test: ImageSet
+    others: ImageSet
+    energy: pure.Energy
+    diffusion: pure.Diffusion
+    surrogate: nn.Module  # the attackers'
+    clean: nn.Module  # the victim's network without poison and defence
+    made: dict[str, Any]  # how the training of the energy went
+    seed: int
+
+    @property
+    def dry(self) -> bool:
+        return len(self.train) < 2000
+
+
+@lru_cache(maxsize=2)
+def scene(photos: Photographs, seed: int = 0) -> Scene:
+    """The scene, set once; its purifiers come from the cache if they are there."""
+    count = min(VICTIM, len(photos.train) // 2)
+    mine = data.stratified(photos.train.labels, count, seed)
+    rest = torch.ones(len(photos.train), dtype=torch.bool, device=photos.train.device)
+    rest[mine] = False
+    train, others = photos.train.subset(mine), photos.train.subset(rest)
+    energy, diffusion, made = purifiers(others, seed)
+    nets = learn(others, seed + 7, epochs=8), learn(train, seed)
+    return Scene(train, photos.test, others, energy, diffusion, *nets, made, seed)
+
+
+def purifiers(others: ImageSet, seed: int) -> tuple[pure.Energy, pure.Diffusion, dict[str, Any]]:
+    """An energy of .9 million weights, a diffusion model of .4, and the energy's history."""
+    dry, shape = len(others) < 2000, others.shape
+    walk: dict[str, Any] = {"eps": 0.0125, "temperature": 1e-4}  # the paper's
+    energy = pure.build_energy(
+        "conv", shape, widths=(4, 8) if dry else (64, 128, 128, 256), seed=seed, **walk
+    )
+    assert isinstance(energy.net, nn.Sequential)
+    energy.net.append(Gain())
+    diffusion = pure.build_diffusion("conv", shape, width=8 if dry else 64, seed=seed)
+    plan = {"updates": 1500, "steps": 20, "batch_size": 64, "lr": 3e-4}
+    plans = (plan, {"updates": 4000, "batch_size": 128})
+    if dry:
+        plans = ({"updates": 3, "steps": 2, "batch_size": 8, "bank_size": 16}, {"updates": 2})
+    made = kept(energy, pure.train_energy, others.images, plans[0])
+    energy.diverged = made["diverged"] is not None
+    kept(diffusion, pure.train_diffusion, others.images, plans[1])
+    return energy, diffusion, made
+
+
+def kept(model: nn.Module, train: Callable, images: Tensor, plan: dict) -> dict[str, Any]:
+    """Train ``model`` in place, or read it from the cache; how its training went."""
+    path = cache.cache_root() / f"photographs-{cache.fingerprint(images[:64], model, plan)}"
+    path = path.with_suffix(".safetensors")
+    if found := cache.load(path):
+        model.load_state_dict(found[0])
+        model.to(images.device).eval()
+        return found[1]
+    print(f"  training: {type(model).__name__}, {plan}", flush=True)
+    run = train(model, images, **plan, progress=False)
+    record = {"history": run.history, "diverged": getattr(run, "diverged", None)}
+    cache.save(path, model.state_dict(), record)
+    return record
+
+
+def learn(part: ImageSet, seed: int, augment: Any = None, epochs: int = 12) -> nn.Module:
+    """The fast network, trained from scratch; in a dry run the course's small one."""
+    dry = len(part) < 2000
+    plan = fast.recipe(part, epochs=1 if dry else epochs)
+    if augment is not None:
+        plan["augment"] = lambda images, draw: augment(fast.shifted(images, draw), draw)
+    few = torch.arange(min(1000, len(part)))  # the first layer whitens on the CPU
+    model = models.build("cnn" if dry else "fast", part.subset(few), seed=seed)
+    training.fit(model, part, **plan, seed=seed, cache=False, progress=False)
+    return model
+
+
+@lru_cache(maxsize=12)
+def crafted(s: Scene, attack: str) -> tuple[PoisonedSet, float]:
+    """The victim's poisoned images, and the attack's success on his network without poison."""
+    half: dict[str, Any] = {"rate": 0.05, "target": TARGET, "seed": s.seed}
+    makers: dict[str, Callable[[], PoisonedSet]] = {
+        "hardened clean-label": lambda: poisons.clean_label_backdoor(
+            s.train, s.surrogate, **half, steps=20, amplitude=0.25, amplify=4
+        ),
+        "Narcissus": lambda: poisons.narcissus(
+            s.train, s.surrogate, **half | {"rate": 0.01}, eps=8 / 255, steps=2 if s.dry else 300
+        ),
+        "BadNets": lambda: poisons.badnets(s.train, **half),
+        "large patch": lambda: large_patch(s.train, **half),
+        "blended": lambda: poisons.blended(s.train, **half, alpha=0.1),
+        "SIG": lambda: poisons.sig(s.train, **half),
+    }
+    bad = makers[attack]()
+    return bad, metrics.success(s.clean, bad, s.test)
+
+
+ATTACKS = ("hardened clean-label", "Narcissus", "BadNets", "large patch", "blended", "SIG")
+
+
+def large_patch(train: ImageSet, rate: float, target: int, seed: int) -> PoisonedSet:
+    """BadNets with a square of 8 x 8 random colours, one pixel from the lower right corner."""
+    mask, paint = torch.zeros(train.shape), torch.zeros(train.shape)
+    mask[:, -9:-1, -9:-1] = 1
+    paint[:, -9:-1, -9:-1] = torch.rand(train.shape[0], 8, 8, generator=seeded(seed))
+    trigger = triggers.Patch(mask, paint)
+    index = choose(train, rate, train.labels != target, seed)
+    images, labels = train.images.clone(), train.labels.clone()
+    images[index], labels[index] = trigger(images[index]), target
+    return poisoned(train, images, labels, "badnets", target=target, trigger=trigger)
+
+
+def hidden(images: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
+    """Images without a ``share`` of their pixels, each filled with the mean of its neighbours."""
+    shape = (len(images), 1, *images.shape[2:])
+    seen = torch.rand(shape, generator=generator, device=images.device) >= share
+    around = [avg_pool2d(x, 3, 1, 1) for x in (images * seen, seen.float())]
+    return torch.where(seen, images, around[0] / around[1].clamp_min(1e-6)).clamp(0, 1)
+
+
+def axes(others: Tensor, count: int = AXES) -> tuple[Tensor, Tensor]:
+    """The mean ``[D]`` and the first main axes ``[count, D]`` of 1,000 of the images."""
+    flat = others[:1000].flatten(1).cpu().double()
+    _, _, main = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    return flat.mean(0).float().to(others.device), main[:count].float().to(others.device)
+
+
+def projected(images: Tensor, mean: Tensor, main: Tensor) -> Tensor:
+    """What the main axes keep of the images."""
+    flat = images.flatten(1) - mean
+    return (flat @ main.T @ main + mean).view_as(images).clamp(0, 1)
+
+
+@lru_cache(maxsize=2)
+def washes(s: Scene) -> dict[str, tuple[str, Wash]]:
+    """Each defence that changes images one by one: its strength, and the wash."""
+    both, more = (s.energy, s.diffusion), {"seed": s.seed + 1, "chunk": CHUNK, "progress": False}
+    draw = seeded(s.seed + 1, s.train.device)
+    sizes = {"energy": s.energy.eps * STEPS**0.5 / 2}  # in units of [0, 1]
+    sizes["diffusion"] = float((1 - s.diffusion.alpha_bar[T]).sqrt()) / 2
+    noise = {
+        f"noise like the {name}'s": (
+            f"{size:.3f}",
+            lambda x, size=size: squeezing.noise(x, size, draw),
+        )
+        for name, size in sizes.items()
+    }
+    mean, main = axes(s.others.images)
+    steps, t = (2, 2) if s.dry else (STEPS, T)
+    short, level = (1, 1) if s.dry else (10, 50)
+    found: dict[str, tuple[str, Wash]] = {
+        "none": ("", lambda x: x),
+        "energy": (f"{STEPS} steps", partial(pure.purify, model=s.energy, steps=steps, **more)),
+        "diffusion": (f"t = {T}", partial(pure.purify, model=s.diffusion, t=t, **more)),
+        **noise,
+        "main axes": (f"{AXES}", lambda x: projected(x, mean, main)),
+        "naive": (
+            f"{STEPS} + {T}",
+            lambda x: pure.naive(x, *both, steps=steps, t=t, **more),
+        ),
+        "jpeg": ("quality 75", squeezing.jpeg),
+        "median": ("3 x 3", partial(squeezing.median, size=3)),
+        "hidden pixels": ("half", lambda x: hidden(x, draw)),
+        "reps": (
+            "5 x (10 + 50)",
+            lambda x: pure.reps(x, *both, steps=short, t=level, repetitions=5, **more),
+        ),
+    }
+    if s.energy.diverged:
+        found = {k: v for k, v in found.items() if k not in ("energy", "naive", "reps")}
+    return found
+
+
+@lru_cache(maxsize=12)
+def washed(s: Scene, defence: str) -> Tensor:
+    """The victim's images without poison, washed: most of them are the same in every attack."""
+    return washes(s)[defence][1](s.train.images)
+
+
+def defended(s: Scene, bad: PoisonedSet, defence: str) -> ImageSet:
+    """The poisoned set after a wash; an image's way depends on that image alone."""
+    if defence == "filt":  # the half of higher energy goes through both
+        naive = defended(s, bad, "naive").images
+        high = pure.energies(bad.images, s.energy, chunk=CHUNK).topk(len(bad) // 2).indices
+        images = bad.images.clone()
+        images[high] = naive[high]
+    else:
+        images = washed(s, defence).clone()
+        images[bad.is_poisoned] = washes(s)[defence][1](bad.images[bad.is_poisoned])
+    return replace(bad, images=images)
+
+
+def friendly(s: Scene, bad: PoisonedSet, seed: int) -> tuple[nn.Module, ImageSet]:
+    """Friendly noise, found on a network that saw the set five times, then noise in training."""
+    steps = 2 if s.dry else 30
+    options: dict[str, Any] = {"steps": steps, "chunk": CHUNK, "seed": seed, "progress": False}
+    images = baselines.friendly_noise(bad.images, learn(bad, seed, epochs=5), **options)
+    part = replace(bad, images=images)
+    return learn(part, seed, baselines.random_noise()), part
+
+
+def epic(s: Scene, bad: PoisonedSet, seed: int) -> tuple[nn.Module, ImageSet]:
+    """EPIC in small: a new network for each of its rounds."""
+    rounds = 1 if s.dry else 3
+    model, mask = baselines.epic(bad, lambda part, _: learn(part, seed), rounds=rounds)
+    return model, bad.subset(mask)
+
+
+OTHER: dict[str, tuple[str, Callable]] = {
+    "friendly noise": ("16/255", friendly),
+    "EPIC": ("3 rounds", epic),
+}
+FIRST = ("none", "energy", "diffusion", "noise like the energy's", "noise like the diffusion's")
+THEN = ("main axes", "naive", "filt", "jpeg", "median", "hidden pixels")
+LAST = ("friendly noise", "EPIC", "reps")
+
+
+def run(photos: Photographs, rows: Table, attack: str, defence: str, *, seed: int = 0) -> None:
+    """The row of one attack and defence, unless it is there or the energy diverged."""
+    key: dict[str, object] = {"source": photos.source, "attack": attack, "defence": defence}
+    key |= {"n_train": min(VICTIM, len(photos.train) // 2), "seed": seed}
+    if rows.has(**key):
+        return
+    s = scene(photos, seed)
+    bad, control = crafted(s, attack)
+    if defence in OTHER:
+        strength, defend = OTHER[defence]
+        model, part = defend(s, bad, seed + 100)
+    elif (defence if defence != "filt" else "naive") in washes(s):
+        strength = f"half of {STEPS} + {T}" if defence == "filt" else washes(s)[defence][0]
+        part = defended(s, bad, defence)
+        model = learn(part, seed + 100)
+    else:
+        return
+    row: dict[str, object] = {"strength": strength, "poisons": int(bad.is_poisoned.sum())}
+    row |= {"accuracy": training.accuracy(model, s.test)}
+    row |= {"success": metrics.success(model, bad, s.test), "control_success": control}
+    row |= {"control_accuracy": training.accuracy(s.clean, s.test), "kept": len(part)}
+    if len(part) == len(bad):
+        moved = (part.images - bad.images).square().mean((1, 2, 3))
+        row |= {"moved": float(moved.mean().sqrt())}
+        row |= {"poison_moved": float(moved[bad.is_poisoned].mean().sqrt())}
+    rows.append(key | row | facts(s.train.device))
+    shown = f"accuracy {row['accuracy']:.3f}, success {row['success']:.3f} ({control:.3f})"
+    print(f"{attack}, {defence}: {shown}", flush=True)
+
+
+def energies(photos: Photographs, rows: Table, *, seed: int = 0) -> None:
+    """The energies in training, over 2,000 Langevin steps, and of clean and poisoned images."""
+    key: dict[str, object] = {"source": photos.source}
+    key |= {"n_train": min(VICTIM, len(photos.train) // 2), "seed": seed}
+    if rows.has(**key, kind="histogram", part=ATTACKS[-1], at=BINS - 1):
+        return
+    s = scene(photos, seed)
+    about, history = facts(s.train.device), s.made["history"]
+    for at in range(0, len(history["gap"]), max(1, len(history["gap"]) // 25)):
+        for part in ("data", "samples"):
+            row = {"kind": "training", "part": part, "at": at, "energy": history[part][at]}
+            rows.append(key | row | about)
+    if s.energy.diverged:
+        print(f"the energy diverged at update {s.made['diverged']}", flush=True)
+        return
+    few = s.test.images[: 8 if s.dry else 256]
+    noise = torch.rand(few.shape, generator=seeded(seed, few.device), device=few.device)
+    for part, start in (("photographs", few), ("noise", noise)):
+        for row in walked(s.energy, start, WALK[:3] if s.dry else WALK, seed):
+            rows.append(key | {"kind": "walk", "part": part} | row | about)
+    rows.append(*(key | row | about for row in histograms(s)))
+
+
+def walked(model: pure.Energy, images: Tensor, moments: Iterable[int], seed: int) -> Iterable[dict]:
+    """Energy, deviation and way (scale [-1, 1]) after so many Langevin steps: a row for each."""
+    start = x = images * 2 - 1
+    draw, done = seeded(seed, images.device), 0
+    for at in moments:
+        walk = {"eps": model.eps, "temperature": model.temperature}
+        x = pure.langevin(x, model, at - done, generator=draw, **walk)
+        done = at
+        with torch.no_grad():
+            found = model(x)
+        row = {"at": at, "energy": float(found.mean()), "energy_std": float(found.std())}
+        row["moved"] = float((x - start).square().mean().sqrt())
+        yield row | {"outside": float((x.abs() > 1).float().mean())}
+
+
+def histograms(s: Scene) -> Iterable[dict]:
+    """The energies of the clean images and of every attack's poisons, in bins that they share.
+
+    ``auroc``: how often a poison's energy is above that of a clean image.
+    """
+    found = {"clean": pure.energies(s.train.images, s.energy, chunk=CHUNK)}
+    for attack in ATTACKS:
+        bad, _ = crafted(s, attack)
+        images = bad.images[bad.is_poisoned]
+        found[attack] = pure.energies(images, s.energy, chunk=CHUNK)
+    found = {part: values.cpu().double() for part, values in found.items()}
+    low, high = (float(torch.cat(list(found.values())).quantile(q)) for q in (0.002, 0.998))
+    edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
+    clean = found["clean"].sort().values
+    for part, values in found.items():
+        place = torch.bucketize(values, edges[1:-1])
+        share = torch.bincount(place, minlength=BINS).double() / len(values)
+        below, upto = (torch.searchsorted(clean, values, right=r).double() for r in (False, True))
+        more = {"energy": float(values.mean()), "energy_std": float(values.std(correction=0))}
+        more["auroc"] = float((below + upto).mean() / 2 / len(clean))
+        for at in range(BINS):
+            row: dict[str, object] = {"kind": "histogram", "part": part, "at": at}
+            row |= {"low": float(edges[at]), "high": float(edges[at + 1])}
+            yield row | {"share": float(share[at])} | more
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--attacks", nargs="+", default=ATTACKS, choices=ATTACKS)
+    parser.add_argument("--defences", nargs="+", default=(*FIRST, *THEN, *LAST))
+    options = parser.parse_args()
+    photos = photographs(options.data, device.pick())
+    energies(photos, energy_table())
+    for defence in options.defences:
+        for attack in options.attacks:
+            run(photos, table(), attack, defence)
+
+
+if __name__ == "__main__":
+    main()
