@@ -52,17 +52,6 @@ def energy_table(folder: Path = RESULTS) -> Table:
     return Table("photographs_energy", ENERGY, folder)
 
 
-class Gain(nn.Module):
-    """The sum over the places of an image, where the energy's last layer takes the mean."""
-
-    def __init__(self, times: float = 16) -> None:
-        super().__init__()
-        self.times = times
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.times * x
-
-
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Victim, test and other images, and what is trained on the others."""
@@ -98,20 +87,20 @@ def scene(photos: Photographs, seed: int = 0) -> Scene:
 def purifiers(others: ImageSet, seed: int) -> tuple[pure.Energy, pure.Diffusion, dict[str, Any]]:
     """An energy of .9 million weights, a diffusion model of .4, and the energy's history."""
     dry, shape = len(others) < 2000, others.shape
+    widths, width = ((4, 8), 8) if dry else ((64, 128, 128, 256), 64)
     walk: dict[str, Any] = {"eps": 0.0125, "temperature": 1e-4}  # the paper's
-    energy = pure.build_energy(
-        "conv", shape, widths=(4, 8) if dry else (64, 128, 128, 256), seed=seed, **walk
-    )
-    assert isinstance(energy.net, nn.Sequential)
-    energy.net.append(Gain())
-    diffusion = pure.build_diffusion("conv", shape, width=8 if dry else 64, seed=seed)
-    plan = {"updates": 1500, "steps": 20, "batch_size": 64, "lr": 3e-4}
-    plans = (plan, {"updates": 4000, "batch_size": 128})
+    plan: dict[str, Any] = {"updates": 2000, "steps": 20, "batch_size": 64}
     if dry:
-        plans = ({"updates": 3, "steps": 2, "batch_size": 8, "bank_size": 16}, {"updates": 2})
-    made = kept(energy, pure.train_energy, others.images, plans[0])
-    energy.diverged = made["diverged"] is not None
-    kept(diffusion, pure.train_diffusion, others.images, plans[1])
+        plan = {"updates": 3, "steps": 2, "batch_size": 8, "bank_size": 16}
+    for lr in (1e-3, 3e-4):  # the second where the first does not hold
+        energy = pure.build_energy("conv", shape, widths=widths, seed=seed, **walk)
+        made = kept(energy, pure.train_energy, others.images, plan | {"lr": lr})
+        energy.diverged = made["diverged"] is not None
+        if not energy.diverged:
+            break
+    diffusion = pure.build_diffusion("conv", shape, width=width, seed=seed)
+    plan = {"updates": 2, "batch_size": 8} if dry else {"updates": 4000, "batch_size": 128}
+    kept(diffusion, pure.train_diffusion, others.images, plan)
     return energy, diffusion, made
 
 
