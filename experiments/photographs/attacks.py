@@ -212,8 +212,8 @@ def auto(
         if isinstance(model, Noisy):
             ratio = found.APGD(model, steps=long, loss="dlr", **more)
             parts = {"APGD-CE": parts["APGD-CE"], "APGD-DLR": ratio}
-    except ImportError:
-        print("  torchattacks is not installed: our own attacks stand in", flush=True)
+    except Exception as error:  # not installed, or not for these versions
+        print(f"  our own attacks stand in for torchattacks ({error!r})", flush=True)
         parts = {
             "ours: PGD": lambda x, y: attacks.pgd(model, x, y, EPS, steps=long),
             "ours: margin": lambda x, y: targeted(model, x, y, EPS, steps=long),
@@ -222,10 +222,13 @@ def auto(
     result = images.clone()
     for name, attack in parts.items():
         left = (training.predict(model, result).argmax(1) == labels).nonzero()[:, 0]
-        if len(left):
-            made = attack(images[left], labels[left]).detach()
-            result[left] = images[left] + (made - images[left]).clamp(-EPS, EPS)
-            result.clamp_(0, 1)
+        try:
+            made = attack(images[left], labels[left]).detach() if len(left) else images[left]
+        except Exception as error:  # another's code: its failure must not take our rows along
+            print(f"  {name} failed: {error!r}", flush=True)
+            continue
+        result[left] = images[left] + (made - images[left]).clamp(-EPS, EPS)
+        result.clamp_(0, 1)
         yield name, result
 
 
@@ -287,11 +290,14 @@ def run(
         for row in measured(model, test, right, dry):
             rows.append(key | row | about)
             print(f"  {row['attack']} {row['eps']}: {row['accuracy']:.3f}", flush=True)
+        ran: list[str] = []
         for part, found in auto(model, test.images, test.labels, test.num_classes, dry):
             row = last | {"attack": f"AutoAttack, to {part}", "accuracy": right(found)}
             rows.append(key | row | about)
             print(f"  {row['attack']}: {row['accuracy']:.3f}", flush=True)
-        rows.append(key | row | last | about)
+            ran.append(part)
+        if ran:
+            rows.append(key | row | last | {"parts": ", ".join(ran)} | about)
 
 
 def voted(vote: Smooth, test: ImageSet, n: int, images: Tensor) -> float:
