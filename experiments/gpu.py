@@ -150,6 +150,7 @@ JOBS: list[tuple[str, float, Job]] = [
     ("poisons: narcissus, more", 2.9, lambda *job: poisons_job(*job, poisons.narcissus, *MORE)),
     ("layers, ResNet-18", 2.8, partial(layers_job, archs=("resnet18",))),  # 45 s
     ("layers, two more seeds", 2, partial(layers_job, seeds=MORE)),  # 35 s
+    # What shares networks belongs into one process: attacks; smoothed and certified; purification.
     # 100 s: trainings 7, 20 and 7, then 10 (plain) to 25 s of attacks each
     ("attacks", 7, lambda *job: attacks_job(*job, *attacks.NETWORKS[:-1])),
     ("attacks: smoothed", 6.6, lambda *job: attacks_job(*job, "smoothed")),  # 45 s, 8 of training
