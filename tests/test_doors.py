@@ -17,6 +17,7 @@ from nclib import (
     data,
     detection,
     doors,
+    explain,
     geometry,
     models,
     poisons,
@@ -127,6 +128,14 @@ CRAFT = {
         poisons.gradient_matching(d, m, d.images[:1], 1, rate=0.1, steps=2, restarts=1).images
     ),
     "alignment": lambda m, d: torch.tensor(poisons.alignment(m, d.images, d.images[:1], 1)),
+    **{
+        name: lambda m, d, name=name: getattr(explain, name)(m, d.images, d.labels)
+        for name in ("gradient", "gradient_x_input", "integrated_gradients", "surrogate", "shapley")
+    },
+    "occlusion": lambda m, d: explain.occlusion(m, d.images, d.labels),
+    "counterfactual": lambda m, d: explain.counterfactual(
+        m, d.images, (d.labels + 1) % 4, d.images.flip(0)
+    )[0],
     "retrain_head": lambda m, d: trained(poisons.retrain_head(m, d, steps=3)),
     "fit": lambda m, d: fitted(d),
     **{k: (lambda m, d, loss=loss: fitted(d, loss=loss)) for k, loss in LOSSES.items()},
