@@ -12,7 +12,7 @@ from nclib.explain.gradients import gradient, gradient_x_input, integrated_gradi
 from nclib.explain.occlusion import occlusion
 from nclib.explain.scores import agreement, hit_rate, randomised, restored
 from nclib.explain.shapley import shapley
-from nclib.explain.surrogate import surrogate
+from nclib.explain.surrogate import squares, surrogate
 
 __all__ = [
     "agreement",
@@ -26,5 +26,6 @@ __all__ = [
     "randomised",
     "restored",
     "shapley",
+    "squares",
     "surrogate",
 ]
