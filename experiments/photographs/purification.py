@@ -11,6 +11,7 @@ kept, so the same command goes on after a kill.
 from __future__ import annotations
 
 import argparse
+import fcntl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -108,14 +109,17 @@ def kept(model: nn.Module, train: Callable, images: Tensor, plan: dict) -> dict[
     """Train ``model`` in place, or read it from the cache; how its training went."""
     path = cache.cache_root() / f"photographs-{cache.fingerprint(images[:64], model, plan)}"
     path = path.with_suffix(".safetensors")
-    if found := cache.load(path):
-        model.load_state_dict(found[0])
-        model.to(images.device).eval()
-        return found[1]
-    print(f"  training: {type(model).__name__}, {plan}", flush=True)
-    run = train(model, images, **plan, progress=False)
-    record = {"history": run.history, "diverged": getattr(run, "diverged", None)}
-    cache.save(path, model.state_dict(), record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as alone:  # a process beside this one waits, and reads
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        if found := cache.load(path):
+            model.load_state_dict(found[0])
+            model.to(images.device).eval()
+            return found[1]
+        print(f"  training: {type(model).__name__}, {plan}", flush=True)
+        run = train(model, images, **plan, progress=False)
+        record = {"history": run.history, "diverged": getattr(run, "diverged", None)}
+        cache.save(path, model.state_dict(), record)
     return record
 
 
