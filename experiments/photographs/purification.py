@@ -11,7 +11,6 @@ kept, so the same command goes on after a kill.
 from __future__ import annotations
 
 import argparse
-import fcntl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
@@ -110,8 +110,7 @@ def kept(model: nn.Module, train: Callable, images: Tensor, plan: dict) -> dict[
     path = cache.cache_root() / f"photographs-{cache.fingerprint(images[:64], model, plan)}"
     path = path.with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as alone:  # a process beside this one waits, and reads
-        fcntl.flock(alone, fcntl.LOCK_EX)
+    with FileLock(path.with_suffix(".lock")):  # a process beside this one waits, and then reads
         if found := cache.load(path):
             model.load_state_dict(found[0])
             model.to(images.device).eval()
