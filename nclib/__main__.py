@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,29 +27,43 @@ def device(arguments: list[str]) -> int:
 
 
 def monitor(arguments: list[str]) -> int:
-    """print a monitor's log and draw its time line"""
-    from nclib import monitor
-    from nclib.plots import monitor as draw
-    from nclib.plots import panels
+    """print a monitor's log and draw its time line, or serve its last day as a page"""
+    from nclib.monitor import page
 
     parser = argparse.ArgumentParser("python -m nclib monitor")
     command = parser.add_subparsers(dest="command", required=True)
     show = command.add_parser("report", help="print a log and draw its time line")
     show.add_argument("log", type=Path)
     show.add_argument("--figure", type=Path, help="where the time line goes (default: LOG.png)")
+    serve = command.add_parser("serve", help="a page of the last day, for this machine alone")
+    serve.add_argument("log", type=Path)
+    serve.add_argument("--port", type=int, default=0, help="default: one that is free")
     options = parser.parse_args(arguments)
-    figure = options.figure or options.log.with_suffix(".png")
     try:
-        if figure.suffix == ".png" and figure.exists() and figure.read_bytes()[:4] != b"\x89PNG":
-            raise ValueError(f"--figure: {figure} is there and no picture; name another file")
-        print(monitor.report(options.log))
-        _, windows = monitor.read(options.log)
-    except (OSError, ValueError) as error:
+        if options.command == "report":
+            return _report(options.log, options.figure or options.log.with_suffix(".png"))
+        server = page.serve(options.log, options.port)
+    except (OSError, OverflowError, ValueError) as error:
         parser.exit(2, f"{error}\n")
-    page, (ax,) = panels(width=9, height=3.4)
+    print(f"http://127.0.0.1:{server.server_port}/ shows {options.log}; Ctrl-C ends", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+def _report(log: Path, figure: Path) -> int:
+    from nclib import monitor
+    from nclib.plots import monitor as draw
+    from nclib.plots import panels
+
+    if figure.suffix == ".png" and figure.exists() and figure.read_bytes()[:4] != b"\x89PNG":
+        raise ValueError(f"--figure: {figure} is there and no picture; name another file")
+    print(monitor.report(log))
+    _, windows = monitor.read(log)
+    canvas, (ax,) = panels(width=9, height=3.4)
     draw.timeline(windows, ax=ax)
     with whole(figure) as draft:
-        page.savefig(draft)
+        canvas.savefig(draft)
     print(f"drew {figure}")
     return 0
 

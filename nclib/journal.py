@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +96,27 @@ class Journal:
                     connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # needs no shared memory
                     return self._all(connection)
 
-    def add(self, entries: Mapping[str, Mapping[str, object]], *, replace: bool = False) -> None:
+    def add(
+        self,
+        entries: Mapping[str, Mapping[str, object]],
+        *,
+        replace: bool | Collection[str] = False,
+    ) -> None:
         """Put all of ``entries`` on the disk before this returns, or none of them.
 
-        Raises ``ValueError`` for a key that is there already, unless ``replace``, and for values
-        that JSON does not have (NaN is one); ``OSError`` where the disk does not take it.
+        Raises ``ValueError`` for a key that is there already, unless ``replace`` (True for all, or
+        the keys that may be), and for values that JSON does not have (NaN is one); ``OSError``
+        where the disk does not take it.
         """
         rows = [(str(key), text(entry)) for key, entry in entries.items()]
         if not self._identify():
             raise self._refusal("is not there: it was moved or deleted")
-        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        again = entries if replace is True else replace or ()
         with self._told(), _connect(self.path, "rw") as connection, _transaction(connection):
             try:
-                connection.executemany(f"{verb} INTO entries (key, entry) VALUES (?, ?)", rows)
+                for row in rows:
+                    verb = "INSERT OR REPLACE" if row[0] in again else "INSERT"
+                    connection.execute(f"{verb} INTO entries (key, entry) VALUES (?, ?)", row)
             except sqlite3.IntegrityError:
                 keys = ", ".join(key for key, _ in rows)
                 message = f"has one of the entries {keys} already, from another writer"

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import urllib.error
+import urllib.request
 from datetime import datetime
 
 import matplotlib
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from nclib import data, models, monitor, training
+from nclib.monitor import page
 from nclib.plots.monitor import timeline
 
 OPTIONS = {"every": 60, "n": 30, "tests": 8, "permutations": 99, "top": 5}
@@ -170,10 +173,10 @@ def test_a_batch_that_failed_is_absent_and_counts_once_when_sent_again(deployed,
     watch.add(requests[:40])
     batch, ids = requests[:150], [f"r{i}" for i in range(150)]  # closes three windows
     add = watch._journal.add
-    watch._journal.add = lambda entries: add(entries | {"0": {"x": object()}})
+    watch._journal.add = lambda entries, **_: add(entries | {"0": {"x": object()}})
     with pytest.raises(ValueError, match="entry"):
         watch.add(batch, ids)
-    watch._journal.add = lambda _: (_ for _ in ()).throw(OSError("full"))
+    watch._journal.add = lambda *_, **__: (_ for _ in ()).throw(OSError("full"))
     with pytest.raises(OSError, match="full"):
         watch.add(batch, ids)
     assert watch.done == 0 and watch._waiting == 40
@@ -317,6 +320,99 @@ def test_sigkill_loses_no_finished_window(tmp_path):
         assert [w["window"] for w in windows] == list(range(len(windows)))
         assert len(windows) > said >= expected + 14  # each window that was announced is on the disk
         expected = len(windows)
+
+
+def test_a_kill_loses_no_request_that_was_captured(deployed, tmp_path):
+    model, reference, requests = deployed
+    options = {**OPTIONS, "every": None, "capture": True}
+    requests = requests.clone()
+    requests[3, 0, 0, 0] = float("nan")
+
+    def make(name):
+        return monitor.Monitor(model, ["conv4"], reference, tmp_path / name, **options)
+
+    whole = make("whole")
+    for i in range(6):  # three hours, two batches each; each batch with another monitor
+        batch, when = requests[30 * i : 30 * (i + 1)], 1800.0 * i
+        whole.add(batch, when=when)
+        make("cut").add(batch, when=when)
+        assert make("cut")._waiting == whole._waiting == 30 * (1 + i % 2)
+    assert whole.close() == make("cut").close()
+    assert monitor.read(tmp_path / "cut") == monitor.read(tmp_path / "whole")
+    first = make("cut").windows[0]
+    assert first["not_finite"] == ["3"] and len(make("cut").windows) == 3
+    assert set(first["pictures"]) == {name for name, _ in first["suspicious"]}
+    assert make("cut")._waiting == 0 and monitor.read_all(tmp_path / "cut")[2] == 0
+
+
+def test_captured_windows_by_count_go_on_in_the_middle_of_a_batch(deployed, tmp_path):
+    model, reference, requests = deployed
+    options = {**OPTIONS, "capture": True}
+    for start in range(0, 170, 34):
+        watch = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **options)
+        watch.add(requests[start : start + 34])
+    assert [w["requests"] for w in watch.windows] == [60, 60] and watch._waiting == 50
+    again = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **options)
+    assert again._waiting == 50 and again._chunks[0][0][0] == "120"
+    assert torch.equal(torch.cat([c[3] for c in again._chunks]), requests[120:170])
+    plain = monitor.Monitor(model, ["conv4"], reference, tmp_path / "log", **OPTIONS)
+    assert plain._waiting == 0 and "pictures" not in plain.add(requests[:60])[0]
+
+
+def test_the_page_escapes_what_the_log_says_and_shows_the_last_day(deployed, tmp_path):
+    model, reference, requests = deployed
+    options = {**OPTIONS, "capture": True}
+    watch = monitor.Monitor(model, None, reference, tmp_path / "log", **options)
+    noise = torch.rand(60, *requests.shape[1:], generator=torch.Generator().manual_seed(0))
+    watch.add(noise, when=0.0)  # an alarm of the day before
+    watch.add(requests[:60], when=90000.0)
+    watch.add(noise, ids=["<script>alert('x')</script>"] * 60, when=93600.0)
+    watch.add(requests[:7], when=93601.0)
+    shown = page.page(tmp_path / "log")
+    assert "2 windows in the last day, 1 violations" in shown and "7 requests captured" in shown
+    assert "<script" not in shown and "&lt;script&gt;" in shown
+    assert shown.count("<img src='data:image/png;base64,") == 5
+    assert "&amp;lt;" not in shown and "Violation in window 2" in shown
+
+
+def visit(address, host=None):
+    asked = urllib.request.Request(address, headers={"Host": host} if host else {})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        asked, timeout=20
+    ) as got:
+        return got.headers, got.read().decode()
+
+
+def test_the_page_is_served_to_this_machine_alone_and_outlives_a_kill(deployed, tmp_path):
+    model, reference, requests = deployed
+    log = tmp_path / "log"
+    watch = monitor.Monitor(model, None, reference, log, **OPTIONS)
+    watch.add(requests[:60])
+    before = log.read_bytes()
+    for windows in (1, 2):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "nclib", "monitor", "serve", log],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        address = child.stdout.readline().split()[0]
+        assert address.startswith("http://127.0.0.1:")
+        headers, shown = visit(address)
+        assert f"{windows} windows in the last day" in shown
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        for where, host in ((address + "etc/passwd", None), (address, "evil.example")):
+            with pytest.raises(urllib.error.HTTPError, match="40[34]"):
+                visit(where, host)
+        child.kill()
+        child.wait()
+        assert windows == 2 or log.read_bytes() == before
+        watch.add(requests[60:120])
+    missing = subprocess.run(
+        [sys.executable, "-m", "nclib", "monitor", "serve", tmp_path / "none"],
+        capture_output=True,
+        text=True,
+    )
+    assert missing.returncode == 2 and "Traceback" not in missing.stderr
 
 
 def test_damaged_logs_and_bad_arguments_are_refused(deployed, tmp_path):

@@ -1,4 +1,4 @@
-"""Exercises of lesson 08: the MMD, its p-value, the witness, and what depth does."""
+"""Exercises and predictions of lesson 08: the MMD, its p-value, the witness, the quiet attacker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nclib import detection
-from nclib.course.exercises import choice, close, exercise, expect, tensor, usual
+from nclib.course.exercises import close, exercise, expect, prediction, tensor, usual
 from nclib.detection import two_sample
 
 
@@ -137,30 +137,106 @@ def _(answer: Any) -> None:
     close(found, detection.witness(x, y), "the witness (the diagonal left out)", rtol=1e-4, atol=1e-5)
 
 
-choice(
-    "08.depth",
-    "rises",
-    ("rises", "stays", "falls"),
-    hints=(
-        "The attack was made to change the answer. Where is the answer decided?",
-        "Tiny changes of the pixels have to become a large change of the logits on the way.",
-    ),
-    why={
-        "stays": "the pixels hardly change, and yet the answer does: something grows on the way",
-        "falls": "at the input the change is tiny, at the output it decides",
-    },
-)
+def _stealth(margins: Tensor, kernels: list[Tensor], n: int, strength: float) -> Tensor:
+    odd = [k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean() for k in kernels]
+    return margins.clamp(max=1).mean() - strength * sum(odd)
 
-choice(
-    "08.trigger",
-    "falls",
-    ("rises", "stays", "falls"),
+
+def _parts() -> tuple[Tensor, list[Tensor]]:
+    """Margins of 20 requests, two of them far beyond 1, and the kernels of two layers."""
+    x, y = _samples()
+    margins = torch.linspace(-3, 5, len(y))
+    return margins, [two_sample.kernel(torch.cat([s * x, y])).float() for s in (1.0, 2.0)]
+
+
+@exercise(
+    "08.stealth",
+    reference=_stealth,
     hints=(
-        "This model has never been trained with the patch. What does it do with a detail?",
-        "A network that generalises forgets what does not matter for the class.",
+        "Two terms: how far the classifier is wrong, and how much the batch stands out.",
+        "Margins above 1 count as 1. The squared MMD of every layer is subtracted, times strength.",
+        "margins.clamp(max=1).mean() - strength * sum(k[:n, :n].mean() + k[n:, n:].mean() "
+        "- 2 * k[:n, n:].mean() for k in kernels)",
     ),
-    why={
-        "rises": "only a poisoned model carries the patch to its output",
-        "stays": "deep layers throw away what does not matter for the class",
+)
+def _(answer: Any) -> None:
+    margins, kernels = _parts()
+    live = [k.clone().requires_grad_() for k in kernels]
+    raw = answer(margins.clone(), live, 12, 3.0)
+    found = tensor(raw, "the objective").double()
+    expect(found.ndim == 0, f"one number for the batch is expected, not shape {tuple(found.shape)}")
+    gain = margins.clamp(max=1).mean()
+    odd = [_stealth(torch.zeros(1), [k], 12, -1.0) for k in kernels]
+    usual(
+        found,
+        {
+            "the sign of the MMD is turned: standing out costs him, so subtract it": gain
+            + 3 * sum(odd),
+            "an image that is wrong by 1 is wrong enough: margins above 1 count as 1": margins.mean()
+            - 3 * sum(odd),
+            "take the mean of the margins, not the sum": margins.clamp(max=1).sum() - 3 * sum(odd),
+            "the strength is missing: it weighs the MMD": gain - sum(odd),
+            "only the first layer counts; every kernel of the list does": gain - 3 * odd[0],
+            "only the last layer counts; every kernel of the list does": gain - 3 * odd[1],
+            "that is the mean over the layers; here their sum is asked for": gain - 1.5 * sum(odd),
+            "take the squared MMD, without a root": gain - 3 * sum(o**0.5 for o in odd),
+            "margins *below* 1 are cut off; clamp(max=1) keeps them": margins.clamp(min=1).mean()
+            - 3 * sum(odd),
+        },
+        atol=1e-6,
+    )
+    wanted = _stealth(margins, kernels, 12, 3.0)
+    close(found, wanted, "the objective", rtol=1e-4)
+    flows = isinstance(raw, Tensor) and raw.requires_grad
+    expect(flows, "no gradient flows through it: leave out float() and .item(), stay with tensors")
+
+
+prediction(
+    "08.depth",
+    "What does the share of alarms do from the first layer to the last, for a small PGD attack?",
+    usual={
+        "flat": "the pixels hardly change, and yet the answer does: something grows on the way",
+        "falls": "at the input the change is tiny, and at the output it decides",
     },
+    reading="rises",
+)
+prediction(
+    "08.shuffles",
+    "How many shuffles does a test of 5 layers need at least, to reject at 5% at all?",
+    usual={
+        19: "enough for one layer; the smallest p-value, 1/20, times 5 layers is 1/4",
+        20: "enough for one layer; the smallest p-value, 1/21, times 5 layers is nearly 1/4",
+        100: "nearly: the true split counts as one of the splits, so one less will do",
+    },
+    near=(99, 0.5),
+    unit="shuffles",
+)
+prediction(
+    "08.disturbed",
+    "Of the attacked images, those that the network still gets right: how often do 100 of them ring?",
+    usual={
+        (0.5, None): "what rings at the last layer is mostly the new answer, and they keep the old",
+    },
+    below=0.5,
+    unit="of the tests",
+)
+prediction(
+    "08.tenth",
+    "One request in ten is attacked, and windows hold 100. How often does the monitor ring?",
+    usual={
+        (0.5, None): "ninety natural images drown ten odd ones: the two means hardly differ",
+    },
+    below=0.5,
+    unit="of the windows",
+)
+prediction(
+    "08.unseen",
+    "The attacker matches the batch, and rings no more than natural images do. How many images "
+    "that were read correctly does he still fool?",
+    usual={
+        (None, 0.15): "features have many directions; few of them decide the label",
+        (0.9, None): "hiding costs him something: the last layer has to look like ten clouds again",
+    },
+    above=0.15,
+    unit="of them",
 )

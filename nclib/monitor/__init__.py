@@ -2,23 +2,29 @@
 
 ``Monitor`` collects requests into windows, tests each window against captured reference features
 with the two-sample test of ``detection.two_sample``, and puts one entry per window into a log.
-``python -m nclib monitor report LOG`` prints the log and draws its time line.
+``python -m nclib monitor report LOG`` prints the log and draws its time line, and ``python -m nclib
+monitor serve LOG`` shows its last day on a page of this machine alone.
 
 The log is a ``journal``: a header names the model, the layers and the reference, and the windows
 that one call closes are on the disk together before it returns. So a kill loses at most the
-requests of the window that was still open, and a batch that could not be written was never taken.
+requests of the window that was still open, and with ``capture`` not even those; a batch that could
+not be written was never taken.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
 
 from nclib import activations
 from nclib.cache import identity
@@ -27,7 +33,9 @@ from nclib.detection import two_sample
 from nclib.doors import finite, integer, number, numbers, plain
 from nclib.journal import Journal
 
-Chunk = tuple[list[str], float, dict[str, Tensor]]  # ids, when they came, features per layer
+OPEN = "open "  # how the key of a captured batch begins; windows have their number for a key
+# ids, when they came, features per layer, and the images where they are captured
+Chunk = tuple[list[str], float, dict[str, Tensor], Tensor | None]
 
 
 class Monitor:
@@ -41,6 +49,10 @@ class Monitor:
     A window of fewer than ``n`` requests is logged without a verdict. A request with pixels or
     features that are not finite is suspicious by itself: it is logged as such and left out of the
     test, and where too few others remain for a test the alarm is raised.
+
+    With ``capture`` the log holds the requests of the open window, too, as they came, so that a
+    restart goes on where the kill was; of a closed window it keeps small pictures ("pictures",
+    ``{id: data URI}``) of the suspicious ones. Without it no request is ever stored.
 
     An existing ``log`` is continued. Raises ``ValueError`` where it belongs to another model, other
     layers, another reference or other settings; and for settings that no window could be tested
@@ -64,6 +76,7 @@ class Monitor:
         level: float = 0.05,
         alarm_rate: float = 0.5,
         top: int = 10,
+        capture: bool = False,
         seed: int = 0,
     ) -> None:
         self.log = Path(log)
@@ -83,6 +96,7 @@ class Monitor:
             raise ValueError(f"every: got {every}; at least n={n} requests make a window")
         self.model, self.pool = model, pool
         self.every, self.seconds, self.n, self.top = every, seconds, n, top
+        self.capture = bool(capture)
         self.level, self.alarm_rate, self.seed = level, alarm_rate, seed
         self.tests = {"tests": tests, "n": n, "permutations": permutations}
         found = activations.features(model, reference, self.layers, pool=pool)
@@ -95,12 +109,20 @@ class Monitor:
             "reference": identity(reference),
             "settings": settings,
         }
-        self.windows = list(self._journal.start(header).values())
-        self._chunks: list[Chunk] = []  # the open window
+        entries = self._journal.start(header)
+        self.windows = _windows(entries)
+        captured = [e for k, e in entries.items() if k.startswith(OPEN)] if capture else []
+        waiting = [e for e in captured if e["window"] == len(self.windows)]
+        self._chunks: list[Chunk] = [self._chunk(e) for e in waiting]  # the open window
 
     @property
     def done(self) -> int:
-        """Requests that are in the log already: where a restart continues."""
+        """Requests that a kill cannot lose any more: a restart continues behind them."""
+        return self._logged + self._waiting * self.capture
+
+    @property
+    def _logged(self) -> int:
+        """Requests of the closed windows."""
         return sum(w["requests"] for w in self.windows)
 
     def add(
@@ -114,7 +136,7 @@ class Monitor:
         After any error nothing of the batch was taken, and it may be sent again.
         """
         check_images(images.nan_to_num(0, 0, 0) if isinstance(images, Tensor) else images)
-        first = self.done + self._waiting
+        first = self._logged + self._waiting
         ids = [str(first + i) for i in range(len(images))] if ids is None else list(map(str, ids))
         if len(ids) != len(images):
             raise ValueError(f"ids: got {len(ids)}; {len(images)} are needed, one per image")
@@ -127,12 +149,13 @@ class Monitor:
         while start < len(ids):
             stop = len(ids) if self.every is None else start + self.every - _count(chunks)
             rows = {layer: values[start:stop] for layer, values in features.items()}
-            chunks.append((ids[start:stop], when, rows))
+            seen = images[start:stop].cpu() if self.capture else None
+            chunks.append((ids[start:stop], when, rows, seen))
             start = stop
             if _count(chunks) == self.every:
                 closed.append(self._window(chunks, len(closed)))
                 chunks = []
-        self._write(closed)
+        self._write(closed, chunks)
         self._chunks = chunks
         return closed
 
@@ -148,7 +171,7 @@ class Monitor:
         if not self._chunks:
             return None
         window = self._window(self._chunks, 0)
-        self._write([window])
+        self._write([window], [])
         self._chunks = []
         return window
 
@@ -160,16 +183,39 @@ class Monitor:
     def _window(self, chunks: Sequence[Chunk], ahead: int) -> dict[str, Any]:
         """The entry of these requests, the ``ahead``-th of those that are not in the log yet."""
         place = len(self.windows) + ahead
-        ids = [name for names, _, _ in chunks for name in names]
-        suspect = {layer: torch.cat([rows[layer] for *_, rows in chunks]) for layer in self.layers}
+        ids = [name for names, *_ in chunks for name in names]
+        suspect = {layer: torch.cat([chunk[2][layer] for chunk in chunks]) for layer in self.layers}
         about = {"window": place, "start": chunks[0][1], "end": chunks[-1][1], "requests": len(ids)}
-        return about | self._verdict(ids, suspect, place)
+        window = about | self._verdict(ids, suspect, place)
+        if self.capture:
+            seen = dict(
+                zip(ids, (x for *_, rows in chunks if rows is not None for x in rows), strict=True)
+            )
+            shown = [name for name, _ in window.get("suspicious", [])]
+            window["pictures"] = {name: _picture(seen[name]) for name in shown}
+        return window
 
-    def _write(self, windows: list[dict[str, Any]]) -> None:
-        """All of ``windows``, or none."""
-        if windows:
-            self._journal.add({str(w["window"]): w for w in windows})
-            self.windows += windows
+    def _write(self, windows: list[dict[str, Any]], waiting: Sequence[Chunk]) -> None:
+        """All of ``windows`` and, where they are captured, of the batches waiting; or nothing."""
+        entries = {str(w["window"]): w for w in windows}
+        place = len(self.windows) + len(windows)
+        known = 0 if windows else len(self._chunks)  # those are on the disk already
+        captured = {
+            f"{OPEN}{i}": {"window": place, "ids": chunk[0], "when": chunk[1], **_packed(chunk[3])}
+            for i, chunk in enumerate(waiting)
+            if i >= known and chunk[3] is not None
+        }
+        if entries or captured:  # the place of a batch is free for the next window's
+            self._journal.add(entries | captured, replace=captured)
+        self.windows += windows
+
+    def _chunk(self, entry: Mapping[str, Any]) -> Chunk:
+        """A captured batch, as it was before the kill."""
+        flat = np.frombuffer(base64.b64decode(entry["images"]), dtype="<f4")
+        images = torch.from_numpy(flat.copy()).reshape(entry["shape"])
+        device = next(iter(self.model.parameters()), images).device
+        features = self._features(images.to(device))
+        return entry["ids"], entry["when"], features, images
 
     def _seconds(self, when: object) -> float:
         """``when``, no earlier than the latest request, be it in the open window or in the log."""
@@ -223,7 +269,27 @@ class Monitor:
 
 
 def _count(chunks: Sequence[Chunk]) -> int:
-    return sum(len(names) for names, _, _ in chunks)
+    return sum(len(names) for names, *_ in chunks)
+
+
+def _packed(images: Tensor | None) -> dict[str, Any]:
+    """Images for the journal, to the last bit, NaN included."""
+    rows = np.asarray(images, dtype="<f4")
+    return {"shape": list(rows.shape), "images": base64.b64encode(rows.tobytes()).decode()}
+
+
+def _picture(image: Tensor) -> str:
+    """An image ``[C, H, W]`` as a data URI, in 8 bits; what is no number becomes black."""
+    image = image.nan_to_num(0, 0, 0).clamp(0, 1)
+    image = image if len(image) in (1, 3) else image[:1]
+    picture, sink = to_pil_image(image), io.BytesIO()
+    picture.thumbnail((64, 64))
+    picture.save(sink, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def _windows(entries: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry for key, entry in entries.items() if not key.startswith(OPEN)]
 
 
 def read(log: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -231,8 +297,15 @@ def read(log: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
     Raises ``ValueError`` for a file that is no such log or is damaged.
     """
-    header, windows = Journal(log, "monitor", argument="log").read()
-    return header, list(windows.values())
+    return read_all(log)[:2]
+
+
+def read_all(log: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
+    """Header, windows, and how many requests of the open window are captured in a log."""
+    header, entries = Journal(log, "monitor", argument="log").read()
+    windows = _windows(entries)
+    captured = [e for k, e in entries.items() if k.startswith(OPEN)]
+    return header, windows, sum(len(e["ids"]) for e in captured if e["window"] == len(windows))
 
 
 def report(log: str | Path) -> str:
