@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from nclib.plots.style import POISON, class_colours, label, panels
+from nclib.plots.style import NEUTRAL, POISON, class_colours, label, panels
 
 
 def timeline(windows: Sequence[dict], *, unit: float = 3600.0, ax: Axes | None = None) -> Axes:
@@ -35,3 +35,28 @@ def timeline(windows: Sequence[dict], *, unit: float = 3600.0, ax: Axes | None =
     ax.legend(ncols=2, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     title = "Share of two-sample tests that reject, per window"
     return label(ax, title, "time (hours)" if timed else "window", "detection rate")
+
+
+def evasion(
+    curves: Mapping[str, tuple[Sequence[float], np.ndarray, np.ndarray]], ax: Axes | None = None
+) -> Axes:
+    """What an attacker turns against how often he rings, one line per way of watching.
+
+    ``curves`` has for each name the strengths [P], the alarm rates [P, seeds] and the shares of
+    images turned [P, seeds]; a cross spans the seeds.
+    """
+    ax = panels(width=6.4, height=4)[1][0] if ax is None else ax
+    for (name, (strengths, rings, turned)), mark in zip(curves.items(), "os^D", strict=False):
+        x, y = rings.mean(1), turned.mean(1)
+        (line,) = ax.plot(x, y, f"{mark}-", label=name, alpha=0.8)
+        look = {"color": line.get_color(), "lw": 0.8, "alpha": 0.5}
+        ax.hlines(y, rings.min(1), rings.max(1), **look)
+        ax.vlines(x, turned.min(1), turned.max(1), **look)
+        for place in zip(strengths, x, y, strict=True):
+            word = {"textcoords": "offset points", "fontsize": 7, "color": line.get_color()}
+            ax.annotate(f"{place[0]:g}", place[1:], (4, -9), **word)
+    ax.axvline(0.05, ls=":", color=NEUTRAL)
+    ax.set(xlim=(-0.05, 1.05), ylim=(0, 1.02))
+    ax.legend(fontsize=8, title="the defender watches", title_fontsize=8)
+    x = "alarm rate (share of tests that any layer rejects)"
+    return label(ax, "To hide costs success", x, "images turned (share of those read correctly)")

@@ -213,11 +213,11 @@ prediction(
 )
 prediction(
     "08.disturbed",
-    "Of the attacked images, those that the network still gets right: how often do 100 of them ring?",
+    "Of the attacked images, those that are still read correctly: how often does the last layer ring?",
     usual={
-        (0.5, None): "what rings at the last layer is mostly the new answer, and they keep the old",
+        (None, 0.5): "they keep their answer, and not their place: they were pulled, and it shows",
     },
-    below=0.5,
+    above=0.5,
     unit="of the tests",
 )
 prediction(
@@ -231,12 +231,12 @@ prediction(
 )
 prediction(
     "08.unseen",
-    "The attacker matches the batch, and rings no more than natural images do. How many images "
-    "that were read correctly does he still fool?",
+    "The attacker matches the batch, and rings no more than natural images do. Which share of the "
+    "images that were read correctly does he turn?",
     usual={
-        (None, 0.15): "features have many directions; few of them decide the label",
-        (0.9, None): "hiding costs him something: the last layer has to look like ten clouds again",
+        (None, 0.15): "features have many directions, and few of them decide the label",
+        (0.15, 0.5): "at this budget there is room for both: the answer and the look of the batch",
     },
-    above=0.15,
+    above=0.5,
     unit="of them",
 )
