@@ -14,7 +14,8 @@ from nclib.monitor import read_all
 DAY = 86400.0
 LOCAL = ("127.0.0.1", "localhost")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 60em }
+STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 60em;
+  padding: 0 1em }
 table { border-collapse: collapse } td, th { padding: .2em .7em; text-align: right }
 .alarm { border-left: 5px solid #d55e00 } figure { display: inline-block; margin: .4em }
 img { width: 64px; image-rendering: pixelated } figcaption { font-size: 12px }"""

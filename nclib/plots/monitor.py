@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,7 +54,11 @@ def evasion(
         ax.hlines(y, rings.min(1), rings.max(1), **look)
         ax.vlines(x, turned.min(1), turned.max(1), **look)
         for place in zip(strengths, x, y, strict=True):
-            word = {"textcoords": "offset points", "fontsize": 7, "color": line.get_color()}
+            word: dict[str, Any] = {
+                "textcoords": "offset points",
+                "fontsize": 7,
+                "color": line.get_color(),
+            }
             ax.annotate(f"{place[0]:g}", place[1:], (4, -9), **word)
     ax.axvline(0.05, ls=":", color=NEUTRAL)
     ax.set(xlim=(-0.05, 1.05), ylim=(0, 1.02))
