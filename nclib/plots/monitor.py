@@ -50,7 +50,7 @@ def evasion(
     for (name, (strengths, rings, turned)), mark in zip(curves.items(), "os^D", strict=False):
         x, y = rings.mean(1), turned.mean(1)
         (line,) = ax.plot(x, y, f"{mark}-", label=name, alpha=0.8)
-        look = {"color": line.get_color(), "lw": 0.8, "alpha": 0.5}
+        look: dict[str, Any] = {"color": line.get_color(), "lw": 0.8, "alpha": 0.5}
         ax.hlines(y, rings.min(1), rings.max(1), **look)
         ax.vlines(x, turned.min(1), turned.max(1), **look)
         for place in zip(strengths, x, y, strict=True):
