@@ -1,11 +1,12 @@
 """Purifying poisoned photographs: data/results/photographs_{purification,energy}.csv.
 
 ``make results-photographs.purification ARGS="--data folder:PATH"`` trains a convolutional energy, a
-small diffusion model and the attackers' surrogate on the images that the victim does not have, and
-washes the victim's 10,000 training images in every way: Langevin, noise and back, both (Bhat et al.
-2024, arXiv 2405.18627), JPEG, friendly noise, EPIC, and what ought to do less: noise of the same
-size alone, the main axes of other images, hidden pixels, a median. Purifiers and finished rows are
-kept, so the same command goes on after a kill.
+small diffusion model and the attackers' surrogate on images that the victim does not have, and
+washes the victim's training images in every way: Langevin, noise and back, both (Bhat et al. 2024,
+arXiv 2405.18627), JPEG, friendly noise, EPIC, and what ought to do less: noise of the same size
+alone, the main axes of other images, hidden pixels, a median. On a GPU the victim has 10,000 images
+and the fast network; on a CPU 2,500 and the small one, with smaller purifiers (``SIZES``).
+Purifiers and finished rows are kept, so the same command goes on after a kill.
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ from nclib.doors import seeded
 from nclib.poisons import PoisonedSet, metrics, triggers
 from nclib.poisons.sets import choose, poisoned
 
-KEY = ("source", "attack", "defence", "n_train", "seed")
-ENERGY = ("source", "kind", "part", "at", "n_train", "seed")
-VICTIM = 10_000  # images; the others' are the rest
+KEY = ("source", "arch", "n_train", "attack", "defence", "seed")
+ENERGY = ("source", "arch", "n_train", "kind", "part", "at", "seed")
 TARGET = 2  # birds
 STEPS, T = 150, 75  # Langevin steps, level of the diffusion: the paper's
 WALK = (0, 10, 25, 50, 100, 150, 250, 500, 1000, 1500, 2000)
@@ -53,10 +53,71 @@ def energy_table(folder: Path = RESULTS) -> Table:
     return Table("photographs_energy", ENERGY, folder)
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large everything is."""
+
+    arch: str  # the victim's network
+    victim: int  # images
+    others: int  # images, at most
+    epochs: int
+    widths: tuple[int, ...]  # of the energy
+    width: int  # of the diffusion
+    energy: dict[str, int]
+    diffusion: dict[str, int]
+
+
+SIZES = {
+    "gpu": Size(
+        "fast",
+        10_000,
+        40_000,
+        12,
+        (64, 128, 128, 256),  # .9 million weights
+        64,
+        {"updates": 2000, "steps": 20, "batch_size": 64},
+        {"updates": 4000, "batch_size": 128},
+    ),
+    "cpu": Size(
+        "cnn",
+        2500,
+        5000,
+        12,
+        (16, 32, 32, 64),  # .06 million
+        16,
+        {"updates": 800, "steps": 20, "batch_size": 32},
+        {"updates": 1500, "batch_size": 64},
+    ),
+    "dry": Size(
+        "cnn",
+        100,
+        100,
+        1,
+        (4, 8),
+        8,
+        {"updates": 3, "steps": 2, "batch_size": 8, "bank_size": 16},
+        {"updates": 2, "batch_size": 8},
+    ),
+}
+
+
+def size(photos: Photographs) -> Size:
+    if photos.dry:
+        return SIZES["dry"]
+    return SIZES["gpu" if photos.train.device.type == "cuda" else "cpu"]
+
+
+def key(photos: Photographs, seed: int) -> dict[str, object]:
+    """The columns that all rows of a run share."""
+    s = size(photos)
+    return {"source": photos.source, "arch": s.arch, "n_train": s.victim, "seed": seed}
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Victim, test and other images, and what is trained on the others."""
 
+    size: Size
     train: ImageSet
     test: ImageSet
     others: ImageSet
@@ -69,39 +130,37 @@ class Scene:
 
     @property
     def dry(self) -> bool:
-        return len(self.train) < 2000
+        return self.size is SIZES["dry"]
 
 
 @lru_cache(maxsize=2)
 def scene(photos: Photographs, seed: int = 0) -> Scene:
     """The scene, set once; its purifiers come from the cache if they are there."""
-    count = min(VICTIM, len(photos.train) // 2)
-    mine = data.stratified(photos.train.labels, count, seed)
+    s = size(photos)
+    mine = data.stratified(photos.train.labels, s.victim, seed)
     rest = torch.ones(len(photos.train), dtype=torch.bool, device=photos.train.device)
     rest[mine] = False
     train, others = photos.train.subset(mine), photos.train.subset(rest)
-    energy, diffusion, made = purifiers(others, seed)
-    nets = learn(others, seed + 7, epochs=8), learn(train, seed)
-    return Scene(train, photos.test, others, energy, diffusion, *nets, made, seed)
+    if len(others) > s.others:
+        others = others.subset(data.stratified(others.labels, s.others, seed))
+    energy, diffusion, made = purifiers(others, s, seed)
+    nets = learn(others, s, seed + 7), learn(train, s, seed)
+    return Scene(s, train, photos.test, others, energy, diffusion, *nets, made, seed)
 
 
-def purifiers(others: ImageSet, seed: int) -> tuple[pure.Energy, pure.Diffusion, dict[str, Any]]:
-    """An energy of .9 million weights, a diffusion model of .4, and the energy's history."""
-    dry, shape = len(others) < 2000, others.shape
-    widths, width = ((4, 8), 8) if dry else ((64, 128, 128, 256), 64)
+def purifiers(
+    others: ImageSet, s: Size, seed: int
+) -> tuple[pure.Energy, pure.Diffusion, dict[str, Any]]:
+    """An energy and a diffusion model of these images, and the energy's history."""
     walk: dict[str, Any] = {"eps": 0.0125, "temperature": 1e-4}  # the paper's
-    plan: dict[str, Any] = {"updates": 2000, "steps": 20, "batch_size": 64}
-    if dry:
-        plan = {"updates": 3, "steps": 2, "batch_size": 8, "bank_size": 16}
     for lr in (1e-3, 3e-4):  # the second where the first does not hold
-        energy = pure.build_energy("conv", shape, widths=widths, seed=seed, **walk)
-        made = kept(energy, pure.train_energy, others.images, plan | {"lr": lr})
+        energy = pure.build_energy("conv", others.shape, widths=s.widths, seed=seed, **walk)
+        made = kept(energy, pure.train_energy, others.images, s.energy | {"lr": lr})
         energy.diverged = made["diverged"] is not None
         if not energy.diverged:
             break
-    diffusion = pure.build_diffusion("conv", shape, width=width, seed=seed)
-    plan = {"updates": 2, "batch_size": 8} if dry else {"updates": 4000, "batch_size": 128}
-    kept(diffusion, pure.train_diffusion, others.images, plan)
+    diffusion = pure.build_diffusion("conv", others.shape, width=s.width, seed=seed)
+    kept(diffusion, pure.train_diffusion, others.images, s.diffusion)
     return energy, diffusion, made
 
 
@@ -122,14 +181,16 @@ def kept(model: nn.Module, train: Callable, images: Tensor, plan: dict) -> dict[
     return record
 
 
-def learn(part: ImageSet, seed: int, augment: Any = None, epochs: int = 12) -> nn.Module:
-    """The fast network, trained from scratch; in a dry run the course's small one."""
-    dry = len(part) < 2000
-    plan = fast.recipe(part, epochs=1 if dry else epochs)
+def learn(part: ImageSet, s: Size, seed: int, augment: Any = None, epochs: int = 0) -> nn.Module:
+    """The victim's network, trained from scratch on shifted and mirrored images."""
+    plan: dict[str, Any] = {"weight_decay": 5e-4, "mirror": True, "augment": fast.shifted}
+    if s.arch == "fast":
+        plan = fast.recipe(part, epochs=epochs or s.epochs)
+    plan["epochs"] = epochs or s.epochs
     if augment is not None:
         plan["augment"] = lambda images, draw: augment(fast.shifted(images, draw), draw)
-    few = torch.arange(min(1000, len(part)))  # the first layer whitens on the CPU
-    model = models.build("cnn" if dry else "fast", part.subset(few), seed=seed)
+    few = torch.arange(min(1000, len(part)))  # the fast one's first layer whitens on the CPU
+    model = models.build(s.arch, part.subset(few), seed=seed)
     training.fit(model, part, **plan, seed=seed, cache=False, progress=False)
     return model
 
@@ -137,7 +198,8 @@ def learn(part: ImageSet, seed: int, augment: Any = None, epochs: int = 12) -> n
 @lru_cache(maxsize=12)
 def crafted(s: Scene, attack: str) -> tuple[PoisonedSet, float]:
     """The victim's poisoned images, and the attack's success on his network without poison."""
-    half: dict[str, Any] = {"rate": 0.05, "target": TARGET, "seed": s.seed}
+    half: dict[str, Any] = {"rate": 0.05, "target": TARGET, "seed": s.seed}  # of the class
+    tenth = half | {"rate": 0.1}
     makers: dict[str, Callable[[], PoisonedSet]] = {
         "hardened clean-label": lambda: poisons.clean_label_backdoor(
             s.train, s.surrogate, **half, steps=20, amplitude=0.25, amplify=4
@@ -145,9 +207,9 @@ def crafted(s: Scene, attack: str) -> tuple[PoisonedSet, float]:
         "Narcissus": lambda: poisons.narcissus(
             s.train, s.surrogate, **half | {"rate": 0.01}, eps=8 / 255, steps=2 if s.dry else 300
         ),
-        "BadNets": lambda: poisons.badnets(s.train, **half),
-        "large patch": lambda: large_patch(s.train, **half),
-        "blended": lambda: poisons.blended(s.train, **half, alpha=0.1),
+        "BadNets": lambda: poisons.badnets(s.train, **tenth),
+        "large patch": lambda: large_patch(s.train, **tenth),
+        "blended": lambda: poisons.blended(s.train, **tenth, alpha=0.1),
         "SIG": lambda: poisons.sig(s.train, **half),
     }
     bad = makers[attack]()
@@ -233,6 +295,9 @@ def washes(s: Scene) -> dict[str, tuple[str, Wash]]:
 @lru_cache(maxsize=12)
 def washed(s: Scene, defence: str) -> Tensor:
     """The victim's images without poison, washed: most of them are the same in every attack."""
+    if defence == "naive":  # what Langevin has washed already
+        options: dict[str, Any] = {"t": 2 if s.dry else T, "seed": s.seed + 2, "chunk": CHUNK}
+        return pure.purify(washed(s, "energy"), s.diffusion, **options, progress=False)
     return washes(s)[defence][1](s.train.images)
 
 
@@ -253,15 +318,15 @@ def friendly(s: Scene, bad: PoisonedSet, seed: int) -> tuple[nn.Module, ImageSet
     """Friendly noise, found on a network that saw the set five times, then noise in training."""
     steps = 2 if s.dry else 30
     options: dict[str, Any] = {"steps": steps, "chunk": CHUNK, "seed": seed, "progress": False}
-    images = baselines.friendly_noise(bad.images, learn(bad, seed, epochs=5), **options)
+    images = baselines.friendly_noise(bad.images, learn(bad, s.size, seed, epochs=5), **options)
     part = replace(bad, images=images)
-    return learn(part, seed, baselines.random_noise()), part
+    return learn(part, s.size, seed, baselines.random_noise()), part
 
 
 def epic(s: Scene, bad: PoisonedSet, seed: int) -> tuple[nn.Module, ImageSet]:
     """EPIC in small: a new network for each of its rounds."""
     rounds = 1 if s.dry else 3
-    model, mask = baselines.epic(bad, lambda part, _: learn(part, seed), rounds=rounds)
+    model, mask = baselines.epic(bad, lambda part, _: learn(part, s.size, seed), rounds=rounds)
     return model, bad.subset(mask)
 
 
@@ -276,9 +341,8 @@ LAST = ("friendly noise", "EPIC", "reps")
 
 def run(photos: Photographs, rows: Table, attack: str, defence: str, *, seed: int = 0) -> None:
     """The row of one attack and defence, unless it is there or the energy diverged."""
-    key: dict[str, object] = {"source": photos.source, "attack": attack, "defence": defence}
-    key |= {"n_train": min(VICTIM, len(photos.train) // 2), "seed": seed}
-    if rows.has(**key):
+    mine = key(photos, seed) | {"attack": attack, "defence": defence}
+    if rows.has(**mine):
         return
     s = scene(photos, seed)
     bad, control = crafted(s, attack)
@@ -288,10 +352,11 @@ def run(photos: Photographs, rows: Table, attack: str, defence: str, *, seed: in
     elif (defence if defence != "filt" else "naive") in washes(s):
         strength = f"half of {STEPS} + {T}" if defence == "filt" else washes(s)[defence][0]
         part = defended(s, bad, defence)
-        model = learn(part, seed + 100)
+        model = learn(part, s.size, seed + 100)
     else:
         return
     row: dict[str, object] = {"strength": strength, "poisons": int(bad.is_poisoned.sum())}
+    row["energy_weights"] = sum(p.numel() for p in s.energy.parameters())
     row |= {"accuracy": training.accuracy(model, s.test)}
     row |= {"success": metrics.success(model, bad, s.test), "control_success": control}
     row |= {"control_accuracy": training.accuracy(s.clean, s.test), "kept": len(part)}
@@ -299,32 +364,31 @@ def run(photos: Photographs, rows: Table, attack: str, defence: str, *, seed: in
         moved = (part.images - bad.images).square().mean((1, 2, 3))
         row |= {"moved": float(moved.mean().sqrt())}
         row |= {"poison_moved": float(moved[bad.is_poisoned].mean().sqrt())}
-    rows.append(key | row | facts(s.train.device))
+    rows.append(mine | row | facts(s.train.device))
     shown = f"accuracy {row['accuracy']:.3f}, success {row['success']:.3f} ({control:.3f})"
     print(f"{attack}, {defence}: {shown}", flush=True)
 
 
 def energies(photos: Photographs, rows: Table, *, seed: int = 0) -> None:
     """The energies in training, over 2,000 Langevin steps, and of clean and poisoned images."""
-    key: dict[str, object] = {"source": photos.source}
-    key |= {"n_train": min(VICTIM, len(photos.train) // 2), "seed": seed}
-    if rows.has(**key, kind="histogram", part=ATTACKS[-1], at=BINS - 1):
+    mine = key(photos, seed)
+    if rows.has(**mine, kind="histogram", part=ATTACKS[-1], at=BINS - 1):
         return
     s = scene(photos, seed)
     about, history = facts(s.train.device), s.made["history"]
     for at in range(0, len(history["gap"]), max(1, len(history["gap"]) // 25)):
         for part in ("data", "samples"):
             row = {"kind": "training", "part": part, "at": at, "energy": history[part][at]}
-            rows.append(key | row | about)
+            rows.append(mine | row | about)
     if s.energy.diverged:
         print(f"the energy diverged at update {s.made['diverged']}", flush=True)
         return
-    few = s.test.images[: 8 if s.dry else 256]
+    few = s.test.images[torch.arange(0, len(s.test), max(1, len(s.test) // (8 if s.dry else 64)))]
     noise = torch.rand(few.shape, generator=seeded(seed, few.device), device=few.device)
     for part, start in (("photographs", few), ("noise", noise)):
         for row in walked(s.energy, start, WALK[:3] if s.dry else WALK, seed):
-            rows.append(key | {"kind": "walk", "part": part} | row | about)
-    rows.append(*(key | row | about for row in histograms(s)))
+            rows.append(mine | {"kind": "walk", "part": part} | row | about)
+    rows.append(*(mine | row | about for row in histograms(s)))
 
 
 def walked(model: pure.Energy, images: Tensor, moments: Iterable[int], seed: int) -> Iterable[dict]:
@@ -374,7 +438,8 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", default=ATTACKS, choices=ATTACKS)
     parser.add_argument("--defences", nargs="+", default=(*FIRST, *THEN, *LAST))
     options = parser.parse_args()
-    photos = photographs(options.data, device.pick())
+    few = {} if (dev := device.pick()).type == "cuda" else {"n_train": 10_000, "n_test": 2000}
+    photos = photographs(options.data, dev, **few)
     energies(photos, energy_table())
     for defence in options.defences:
         for attack in options.attacks:
