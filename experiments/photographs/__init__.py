@@ -44,15 +44,20 @@ def photographs(
     return Photographs(train.subset(order), test, source)
 
 
-def trained(
-    train: ImageSet, seed: int = 0, *, dry: bool = False, keep: bool = False, epochs: int = 8
-) -> nn.Module:
-    """The fast network after ``epochs`` of its recipe; a tiny one after one where ``dry``.
+def widths(train: ImageSet) -> tuple[int, int, int]:
+    """Those of the fast network's blocks: its own on a GPU, narrow on a CPU, tiny in a dry run."""
+    if len(train) < DRY:
+        return 8, 16, 16
+    return (32, 64, 64) if train.device.type == "cpu" else (64, 256, 256)
+
+
+def trained(train: ImageSet, seed: int = 0, *, keep: bool = False, epochs: int = 8) -> nn.Module:
+    """The fast network after ``epochs`` of its recipe (one in a dry run).
 
     ``keep`` it in the run cache: for what several jobs need.
     """
-    model = models.build("fast", train, seed=seed, **({"widths": (8, 16, 16)} if dry else {}))
-    plan = fast.recipe(train, epochs=1 if dry else epochs)
+    model = models.build("fast", train, seed=seed, widths=widths(train))
+    plan = fast.recipe(train, epochs=1 if len(train) < DRY else epochs)
     training.fit(model, train, **plan, seed=seed, cache=keep, progress=False)
     return model.to(memory_format=torch.channels_last)  # one from the cache is not, and slower
 
@@ -60,4 +65,4 @@ def trained(
 @cache
 def clean(photos: Photographs, seed: int) -> nn.Module:
     """The fast network on the clean photographs, from the cache where it was trained before."""
-    return trained(photos.train, seed, dry=photos.dry, keep=True)
+    return trained(photos.train, seed, keep=True)

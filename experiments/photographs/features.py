@@ -82,7 +82,7 @@ def run(photos: Photographs, folder: Path = RESULTS) -> None:
     stored |= {"images": picture(photos.train.images[part])}
     stored |= {"source": np.array(photos.source), "device": np.array(facts(part.device)["device"])}
     for name, data in networks(photos).items():
-        model = clean(photos, 0) if name == "clean" else trained(data, 100, dry=photos.dry)
+        model = clean(photos, 0) if name == "clean" else trained(data, 100)
         seen = data.subset(part)
         found = kept(model, seen) | {"labels": seen.labels.cpu().byte().numpy()}
         found["is_poisoned"] = seen.is_poisoned.cpu().numpy()

@@ -6,7 +6,8 @@ Gradient matching and Bullseye aim at single test images: a row per victim, whos
 under ``seed``; they are made on several surrogates and judged on networks trained from scratch, or
 in the transfer setting: a new head on 500 test images, five of them poisons, over a network that is
 one of the surrogates (white box) or none of them (black box).
-``ARGS="--data folder:PATH"`` takes JPEG copies.
+``ARGS="--data folder:PATH"`` takes JPEG copies; ``--images 10000 --settings transfer`` serves on a
+CPU, with a narrow network (``arch``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.photographs import Photographs, clean, photographs, trained
+from experiments.photographs import Photographs, clean, photographs, trained, widths
 from experiments.poisons import aims
 from experiments.table import RESULTS, Table, facts
 from nclib import device, poisons
@@ -72,7 +73,7 @@ def backdoors(
         surrogate, start = clean(photos, seed + 1), time.perf_counter()
         bad = make(photos.train, surrogate, seed)
         crafted = time.perf_counter() - start
-        add(photos, rows, key, bad, victim(photos, bad, seed), seed, crafted)
+        add(photos, rows, key, bad, victim(bad, seed), seed, crafted)
 
 
 def narcissus(photos: Photographs, rows: Table, seed: int, left: Left) -> None:
@@ -88,7 +89,7 @@ def narcissus(photos: Photographs, rows: Table, seed: int, left: Left) -> None:
         noise = inward(photos, seed)
         bad = marked(photos.train, noise, max(1, round(count * len(photos.train) / 50_000)), seed)
         crafted = time.perf_counter() - start  # that of the noise in the first of the rows
-        model = victim(photos, bad, seed)
+        model = victim(bad, seed)
         for scale, key in keys.items():
             bad = replace(bad, trigger=triggers.Add(noise, scale))
             add(photos, rows, key, bad, model, seed, crafted)
@@ -143,7 +144,7 @@ def scratch(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
             options |= {"poisons": max(1, len(photos.train) // 100), "lr": 0.01}
             bad = poisons.bullseye_polytope(photos.train, jury, image, goal, **options)
         crafted = time.perf_counter() - start
-        add(photos, rows, key, bad, victim(photos, bad, i), 0, crafted)
+        add(photos, rows, key, bad, victim(bad, i), 0, crafted)
 
 
 def transfer(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
@@ -176,7 +177,7 @@ def transfer(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
         for which, key in enumerate(boxes.values()):
             model = poisons.retrain_head(backbones[which], bad)
             found = metrics.outcome(model, heads[which], bad, test)
-            rows.append(key | found | measured(bad, crafted))
+            rows.append(key | found | measured(photos, bad, crafted))
             print(f"{[*key.values()]}: {found}", flush=True)
 
 
@@ -185,13 +186,15 @@ def named(photos: Photographs, attack: str, setting: str, variant: str, seed: in
     return key | {"variant": variant, "n_train": len(photos.train), "seed": seed}
 
 
-def victim(photos: Photographs, bad: ImageSet, seed: int) -> nn.Module:
-    return trained(bad, seed + 100, dry=photos.dry)
+def victim(bad: ImageSet, seed: int) -> nn.Module:
+    return trained(bad, seed + 100)
 
 
-def measured(bad: PoisonedSet, crafted: float) -> dict:
-    facts_of = {"poisons": int(bad.is_poisoned.sum()), "craft_seconds": round(crafted, 2)}
-    return {"arch": "fast"} | facts_of | facts(bad.device)
+def measured(photos: Photographs, bad: PoisonedSet, crafted: float) -> dict:
+    size = widths(photos.train)
+    about = {"arch": "fast" + ("" if size[-1] == 256 else f" {'-'.join(map(str, size))}")}
+    about |= {"poisons": int(bad.is_poisoned.sum()), "craft_seconds": round(crafted, 2)}
+    return about | facts(bad.device)
 
 
 def add(
@@ -205,23 +208,30 @@ def add(
 ) -> None:
     """The row of a network trained from scratch, beside the clean one of the seed ``control``."""
     found = metrics.outcome(model, clean(photos, control), bad, photos.test)
-    rows.append(key | found | measured(bad, crafted))
+    rows.append(key | found | measured(photos, bad, crafted))
     print(f"{[*key.values()]}: {found}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--images", type=int, help="train on so many")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS])
     options = parser.parse_args()
-    photos, rows, left = photographs(options.data, device.pick()), table(), lambda: float("inf")
-    for seed in options.seeds:
-        backdoors(photos, rows, seed, left)
-        narcissus(photos, rows, seed, left)
-    for attack in ("gradient_matching", "bullseye_polytope"):
-        transfer(photos, rows, attack, left)
-        scratch(photos, rows, attack, left)
+    photos = photographs(options.data, device.pick(), n_train=options.images)
+    for setting in options.settings:
+        one = setting in ("transfer", "from scratch")
+        for argument in ("bullseye_polytope", "gradient_matching") if one else options.seeds:
+            SETTINGS[setting](photos, table(), argument, lambda: float("inf"))
 
+
+SETTINGS = {
+    "backdoors": backdoors,
+    "narcissus": narcissus,
+    "transfer": transfer,
+    "from scratch": scratch,
+}
 
 if __name__ == "__main__":
     main()
