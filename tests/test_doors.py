@@ -124,6 +124,11 @@ CRAFT = {
             d, [m, OTHER], d.images[:1], 1, poisons=2, steps=2, layers=["body"]
         ).images
     ),
+    "convex_polytope": lambda m, d: (
+        poisons.convex_polytope(
+            d, [m, OTHER], d.images[:1], 1, poisons=2, steps=2, layers=["body"]
+        ).images
+    ),
     "gradient_matching": lambda m, d: (
         poisons.gradient_matching(d, m, d.images[:1], 1, rate=0.1, steps=2, restarts=1).images
     ),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nclib import poisons
 from nclib.course import verdict
 
 
@@ -68,6 +69,15 @@ def first_tensor(first, second):
     return cosine(first[0], second[0])
 
 
+def too_many(train, surrogate, seed):
+    return poisons.sig(train, 0.1, 3, delta=8 / 255)
+
+
+def one_victim(train, surrogate, seed):
+    options = {"poisons": 5, "eps": 8 / 255, "steps": 2}
+    return poisons.bullseye_polytope(train, surrogate, train.images[:1], 3, **options)
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "word"),
     [
@@ -83,11 +93,27 @@ def first_tensor(first, second):
         ("03.alignment", inner, "inner product"),
         ("03.alignment", as_loss, "1 - cos"),
         ("03.alignment", first_tensor, "the cosine"),
-        ("03.control", "poisoned", "adversarial"),
-        ("03.control", "clean", "adds"),
+        ("03.quiet_backdoor", lambda d, m, s: d, "a poisoned set is expected, not ImageSet"),
+        ("03.quiet_backdoor", lambda d, m, s: poisons.sig(d, 0.05, 3), "40/255; 8/255 is allowed"),
+        ("03.quiet_backdoor", too_many, "10.0% of the images are changed; 5% are allowed"),
+        ("03.quiet_backdoor", lambda d, m, s: poisons.blended(d, 0.05, 3), "labels have changed"),
+        ("03.quiet_backdoor", one_victim, "a trigger"),
     ],
 )
 def test_wrong_answers_are_rejected(name, answer, word):
     state, message = verdict(name, answer)
     assert state == "wrong"
-    assert word in message
+    assert word in message, message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda train, surrogate, seed: poisons.sig(train, 0.03, 1, delta=6 / 255),
+        lambda train, surrogate, seed: poisons.narcissus(
+            train, surrogate, 0.01, 2, eps=8 / 255, warmup=1, steps=2
+        ),
+    ],
+)
+def test_any_quiet_backdoor_is_taken(answer):
+    assert verdict("03.quiet_backdoor", answer)[0] == "correct"

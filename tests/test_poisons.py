@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
 from nclib import activations, data, models, poisons, training
@@ -55,6 +56,7 @@ def attacks(net, victims) -> dict[str, Callable[[ImageSet, float, int], poisons.
         "input_aware": call("input_aware"),
         "feature_collision": call("feature_collision", *aim, poisons=3, steps=5),
         "bullseye_polytope": call("bullseye_polytope", *aim, steps=5),
+        "convex_polytope": call("convex_polytope", *aim, steps=5),
         "gradient_matching": call("gradient_matching", *aim, rate=0.02, steps=5, restarts=2),
         "narcissus": call("narcissus", net, 0.02, 7, steps=5, warmup=1),
     }
@@ -62,6 +64,7 @@ def attacks(net, victims) -> dict[str, Callable[[ImageSet, float, int], poisons.
 
 NAMES = list(attacks(None, None))
 BOXED = ("feature_collision", "bullseye_polytope", "gradient_matching", "narcissus")
+BOXED += ("convex_polytope",)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -310,6 +313,41 @@ def test_bullseye_and_collision_reach_the_victim_in_feature_space(small, net, vi
         bad = make(small, net, victims, 7, poisons=5, eps=0.5, steps=100)
         chosen = bad.is_poisoned
         assert miss(bad.images[chosen]) < 0.5 * miss(small.images[chosen])
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_nearest_point_of_the_hull_is_what_a_general_solver_finds(inside):
+    draw = torch.Generator().manual_seed(3)
+    corners = torch.randn(4, 6, generator=draw, dtype=torch.float64).requires_grad_()
+    mark = torch.randn(6, generator=draw, dtype=torch.float64)
+    if inside:
+        mark = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64) @ corners.detach()
+    found = collisions.nearest_in_hull(corners, mark)
+    rows, aim = corners.detach().numpy(), mark.numpy()
+    best = minimize(
+        lambda w: ((w @ rows - aim) ** 2).sum(),
+        [0.25] * 4,
+        bounds=[(0, 1)] * 4,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+        options={"ftol": 1e-14},
+    )
+    assert found.detach().numpy() == pytest.approx(best.x @ rows, abs=1e-4)
+    assert (float((found - mark).detach().norm()) < 1e-5) == inside
+    (found - mark).square().sum().backward()
+    assert corners.grad is not None
+    assert (float(corners.grad.abs().max()) < 1e-4) == inside
+
+
+def test_the_convex_polytope_takes_the_victim_into_its_hull(small, net, victims):
+    mark = collisions.represent(net, victims).detach().mean(0)
+    bad = poisons.convex_polytope(small, net, victims, 7, poisons=5, eps=0.5, steps=60)
+
+    def outside(images):
+        hidden = collisions.represent(net, images).detach()
+        return float((collisions.nearest_in_hull(hidden, mark) - mark).norm())
+
+    chosen = bad.is_poisoned
+    assert outside(bad.images[chosen]) < 0.5 * outside(small.images[chosen])
 
 
 def test_gradient_matching_aligns_and_a_restart_never_hurts(small, net, victims):

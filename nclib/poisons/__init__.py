@@ -9,7 +9,7 @@ control).
 from nclib.poisons import metrics, triggers
 from nclib.poisons.backdoors import badnets, blended, sig, sticker
 from nclib.poisons.clean_label import clean_label_backdoor, narcissus
-from nclib.poisons.collisions import bullseye_polytope, feature_collision
+from nclib.poisons.collisions import bullseye_polytope, convex_polytope, feature_collision
 from nclib.poisons.covered import adaptive_blend, adaptive_patch, input_aware, wanet
 from nclib.poisons.labels import label_flip
 from nclib.poisons.matching import alignment, gradient_matching, random_shift
@@ -25,6 +25,7 @@ __all__ = [
     "blended",
     "bullseye_polytope",
     "clean_label_backdoor",
+    "convex_polytope",
     "feature_collision",
     "gradient_matching",
     "input_aware",

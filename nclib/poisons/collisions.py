@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from nclib.activations import PENULTIMATE, evaluating, pooled, tap
@@ -80,6 +81,66 @@ def bullseye_polytope(
     f(t) is the mean over ``victims`` ``[T, C, H, W]``. No pixel moves by more than ``eps``. Raises
     ``ValueError`` for bad arguments.
     """
+    options = (poisons, eps, lr, steps, layers, seed)
+    return _around("bullseye_polytope", _middle, data, model, victims, target, *options)
+
+
+@gradients
+def convex_polytope(
+    data: ImageSet,
+    model: nn.Module | Sequence[nn.Module],
+    victims: Tensor,
+    target: int,
+    *,
+    poisons: int = 5,
+    eps: float = 0.1,
+    lr: float = 0.04,
+    steps: int = 4000,
+    layers: Sequence[str] = (PENULTIMATE,),
+    seed: int = 0,
+) -> PoisonedSet:
+    """Convex Polytope (Zhu et al. 2019, arXiv 1905.05897): the poisons' hull holds the victim.
+
+    As ``bullseye_polytope``, but the mean may have any weights: in each step and for each model it
+    is the point of the poisons' convex hull that lies nearest to f(t).
+    """
+    options = (poisons, eps, lr, steps, layers, seed)
+    return _around("convex_polytope", nearest_in_hull, data, model, victims, target, *options)
+
+
+def _middle(hidden: Tensor, mark: Tensor) -> Tensor:
+    return hidden.mean(0)
+
+
+def nearest_in_hull(hidden: Tensor, mark: Tensor) -> Tensor:
+    """The point ``[D]`` of the convex hull of ``hidden [P, D]`` nearest to ``mark [D]``.
+
+    Non-negative least squares; a heavy last row makes the weights add up to one. The gradient
+    goes to ``hidden`` with the weights held, which is right at their optimum.
+    """
+    rows = hidden.detach().cpu().double()
+    heavy = 1e3 * float(rows.norm(dim=1).max().clamp_min(1e-6))
+    left = torch.cat([rows.T, torch.full((1, len(rows)), heavy, dtype=torch.float64)])
+    right = torch.cat([mark.detach().cpu().double(), torch.tensor([heavy], dtype=torch.float64)])
+    weights = torch.from_numpy(nnls(left.numpy(), right.numpy())[0]).to(hidden)
+    return (weights / weights.sum()) @ hidden
+
+
+def _around(
+    attack: str,
+    point: Callable[[Tensor, Tensor], Tensor],
+    data: ImageSet,
+    model: nn.Module | Sequence[nn.Module],
+    victims: Tensor,
+    target: int,
+    poisons: int,
+    eps: float,
+    lr: float,
+    steps: int,
+    layers: Sequence[str],
+    seed: int,
+) -> PoisonedSet:
+    """Poisons whose ``point(features [P, D], f(t) [D])`` hits f(t), on average over surrogates."""
     check_victims(data, victims, target, eps)
     integer(steps, "steps", 0)
     number(lr, "lr", 0)
@@ -92,12 +153,12 @@ def bullseye_polytope(
         total = images.new_zeros(())
         for net, marks in zip(surrogates, aims, strict=True):
             for layer, mark in zip(layers, marks, strict=True):
-                gap = represent(net, images, layer).mean(0) - mark
+                gap = point(represent(net, images, layer), mark) - mark
                 total = total + gap.square().sum() / mark.square().sum()
         return total / (len(surrogates) * len(layers))
 
     images = descend(miss, base, eps, lr, steps) if poisons and eps > 0 else base
-    return replaced(data, index, images, "bullseye_polytope", target, victims)
+    return replaced(data, index, images, attack, target, victims)
 
 
 def descend(

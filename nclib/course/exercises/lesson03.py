@@ -1,4 +1,4 @@
-"""Exercises of lesson 03: a collision step, the bullseye, the alignment, and the control."""
+"""Exercises of lesson 03: a collision step, the bullseye, the alignment, a quiet backdoor."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, tensor, usual
+from nclib import models, poisons
+from nclib.course.exercises import Wrong, close, exercise, expect, prediction, tensor, usual
+from nclib.data import ImageSet
+from nclib.poisons import PoisonedSet
+
+EPS, SHARE = 8 / 255, 0.05  # what a quiet backdoor may do to a pixel, and to how many images
 
 
 def _step(
@@ -149,16 +154,68 @@ def _(answer: Any) -> None:
     close(answer(first, [2 * a for a in first]), 1.0, "the cosine with its own double", atol=1e-5)
 
 
-choice(
-    "03.control",
-    "both",
-    ("poisoned", "clean", "both"),
-    why={
-        "poisoned": "that number alone cannot tell poison from a strong adversarial noise",
-        "clean": "then you know what the noise does, but not what the poison adds",
-    },
+def _quiet(train: ImageSet, surrogate: nn.Module, seed: int) -> PoisonedSet:
+    return poisons.narcissus(
+        train, surrogate, SHARE, target=3, eps=EPS, warmup=2, steps=40, lr=0.02, seed=seed
+    )
+
+
+@exercise(
+    "03.quiet_backdoor",
+    reference=_quiet,
     hints=(
-        "The noise is optimised so that a network sees the target in it. Which networks do?",
-        "What would you see if the poison did nothing at all?",
+        "Which of the three triggers of this section was strong, although nobody sees it?",
+        "A wave of 8/255 can be made stronger at test time, as Narcissus does. So can any pattern.",
+        "poisons.narcissus(train, surrogate, 0.05, target=3, eps=8 / 255, steps=40, lr=0.02, "
+        "seed=seed)",
     ),
+)
+def _(answer: Any) -> None:
+    draw = torch.Generator().manual_seed(1)
+    images, labels = torch.rand(200, 3, 16, 16, generator=draw), torch.arange(10).repeat(20)
+    clean = ImageSet(images, labels, tuple("abcdefghij"), "noise")
+    found = answer(clean, models.build("mlp", clean, widths=(8,)), 3)
+    told = f"a poisoned set is expected, not {type(found).__name__}: begin with one of nclib.poisons"
+    expect(isinstance(found, PoisonedSet), told)
+    expect(len(found) == len(clean), "the set keeps its size: change images, and add none")
+    wrong = int((found.labels.cpu() != labels).sum())
+    expect(wrong == 0, f"{wrong} labels have changed; clean-label poison leaves all of them")
+    gap = (found.images.cpu() - images).abs().flatten(1).amax(1)
+    share, most = float((gap > 0).double().mean()), float(gap.max())
+    expect(share > 0, "no image has changed")
+    expect(share <= SHARE + 1e-3, f"{share:.1%} of the images are changed; 5% are allowed")
+    allowed = "8/255 is allowed"
+    expect(most <= EPS + 1e-6, f"a pixel has moved by {255 * most:.0f}/255; {allowed}")
+    expect(found.target is not None, "a backdoor has a target: the class that its trigger calls")
+    expect(found.trigger is not None, "a backdoor has a trigger, to be used at test time")
+
+
+prediction(
+    "03.hits",
+    "Of eight victims, how many does Bullseye Polytope hit at 16/255, on its own backbone?",
+    above=3.5,
+    usual={
+        (None, 2.5): "16/255 on 3,072 pixels adds up: a small step each, all in one direction",
+    },
+    unit="victims",
+)
+
+prediction(
+    "03.strangers",
+    "And of twenty-four trials on three backbones that the attacker has never seen?",
+    below=5,
+    usual={
+        (8, None): "another seed has another feature space, and the collision happens in one alone",
+    },
+    unit="hits",
+)
+
+prediction(
+    "03.clean_network",
+    "Under the tripled Narcissus noise, what share of the other signs does a CLEAN network call "
+    "the target?",
+    below=0.2,
+    usual={
+        (0.4, None): "that is so on small grey digits; ask this network, on these images",
+    },
 )
