@@ -315,6 +315,11 @@ def test_bullseye_and_collision_reach_the_victim_in_feature_space(small, net, vi
         assert miss(bad.images[chosen]) < 0.5 * miss(small.images[chosen])
 
 
+def test_narcissus_says_so_where_the_warm_up_has_left_nothing_to_do(small, net):
+    with pytest.raises(ValueError, match="lr: got 5"):
+        poisons.narcissus(small, net, 0.02, 7, warmup=3, steps=2, lr=5.0)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_the_nearest_point_of_the_hull_is_what_a_general_solver_finds(inside):
     draw = torch.Generator().manual_seed(3)

@@ -19,13 +19,13 @@ __all__ = [
     "class_bars",
     "collision",
     "confusions",
+    "dose",
     "dots",
     "nc1_over_epochs",
     "nearer",
     "same_axes",
     "show_images",
     "shrinking",
-    "success_by_budget",
     "success_by_count",
     "with_control",
 ]
@@ -205,35 +205,37 @@ def alignment(curves: Mapping[str, Sequence[float]]) -> Axes:
     return label(ax, "Gradient alignment while crafting", "step", "cosine (no unit)")
 
 
-def success_by_budget(
-    rates: Mapping[str, Mapping[str, Mapping[float, tuple[float, float, float]]]],
-) -> Figure:
-    """Share of hits with its interval: ``{data set: {attack: {eps: (rate, low, high)}}}``."""
-    figure, axes = panels(len(rates), width=4.2, sharey=True)
-    colours = sns.color_palette("colorblind")
-    for ax, (dataset, attacks) in zip(axes, rates.items(), strict=True):
-        for i, (name, points) in enumerate(attacks.items()):
-            x = np.array(list(points)) + 0.006 * (i - (len(attacks) - 1) / 2)
-            mean, low, high = np.array(list(points.values())).T
-            bars = {"yerr": [mean - low, high - mean], "capsize": 3, "color": colours[i]}
-            ax.errorbar(x, mean, marker="o", label=name.replace("_", " "), **bars)
-        ax.set_ylim(-0.03, 1.03)
-        label(ax, f"Victims hit, {dataset}", "eps (images in [0, 1])", "")
-    axes[0].set_ylabel("share of the victims, 95% interval")
-    axes[0].legend(fontsize=8)
-    return figure
+def dose(found: Mapping[str, Mapping[float, Sequence[float]]], title: str) -> Axes:
+    """Success over the budget: ``{data set: {eps: one share per seed}}``, a line for each."""
+    _, (ax,) = panels(width=5.6, height=3.4)
+    for (name, values), colour in zip(found.items(), sns.color_palette("colorblind"), strict=False):
+        means = [float(np.mean(v)) for v in values.values()]
+        ax.plot(list(values), means, color=colour)
+        for eps, each in values.items():
+            ax.plot([eps] * len(each), each, "o", color=colour, alpha=0.5, markersize=4)
+        options: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points"}
+        where = (list(values)[-1], means[-1])
+        ax.annotate(name, where, color=colour, va="center", annotation_clip=False, **options)
+    ax.set_ylim(-0.03, 1.03)
+    return label(ax, title, "eps (images in [0, 1])", "attack success rate")
 
 
 def with_control(
-    poisoned: Mapping[str, float], control: Mapping[str, float], title: str = "Success"
+    poisoned: Mapping[str, Sequence[float]],
+    control: Mapping[str, Sequence[float]],
+    title: str,
+    words: tuple[str, str] = ("poisoned network", "clean twin, same trigger"),
+    y: str = "share of the other test images",
 ) -> Axes:
-    """A pair of bars per attack: the poisoned network, and the clean one under the same trigger."""
+    """A pair of bars per attack, a dot per value: poisoned networks, say, and their clean twins."""
     _, (ax,) = panels(width=3.6 + 1.1 * len(poisoned))  # with room for the legend
-    x = np.arange(len(poisoned))
-    ax.bar(x - 0.2, list(poisoned.values()), 0.4, color=POISON, label="poisoned network")
-    heights = [control[name] for name in poisoned]
-    ax.bar(x + 0.2, heights, 0.4, color=NEUTRAL, label="clean network, same trigger")
-    ax.set_xticks(x, list(poisoned))
+    pairs = ((poisoned, POISON, words[0]), (control, NEUTRAL, words[1]))
+    for (values, colour, name), shift in zip(pairs, (-0.2, 0.2), strict=True):
+        x = np.arange(len(values)) + shift
+        ax.bar(x, [np.mean(v) for v in values.values()], 0.4, color=colour, alpha=0.6, label=name)
+        for place, each in zip(x, values.values(), strict=True):
+            ax.plot([place] * len(each), each, "o", color=colour, markersize=4)
+    ax.set_xticks(np.arange(len(poisoned)), list(poisoned))
     ax.set_ylim(0, 1.03)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return label(ax, title, "", "share of the other test images")
+    return label(ax, title, "", y)

@@ -73,7 +73,7 @@ def narcissus(
     samples of ``target``; then one noise image, at most ``eps`` per pixel, is optimised for
     ``steps`` of Adam so that all of them look more like ``target`` still. It is added to
     ``round(rate * N)`` of them, labels unchanged, and ``amplify`` times at test time. Raises
-    ``ValueError`` for bad arguments.
+    ``ValueError`` for bad arguments, and where the warm-up leaves no loss to lower.
     """
     check_target(data, target)
     check_budget(eps)
@@ -123,4 +123,6 @@ def _inward(
         optimiser.step()
         with torch.no_grad():
             noise.clamp_(-eps, eps)
+    if steps and float(noise.detach().abs().max()) < min(eps, lr * steps) / 10:  # no gradient
+        raise ValueError(f"lr: got {lr}; smaller is needed: the warm-up has left no loss to lower")
     return noise.detach()

@@ -156,7 +156,7 @@ def _(answer: Any) -> None:
 
 def _quiet(train: ImageSet, surrogate: nn.Module, seed: int) -> PoisonedSet:
     return poisons.narcissus(
-        train, surrogate, SHARE, target=3, eps=EPS, warmup=2, steps=40, lr=0.02, seed=seed
+        train, surrogate, SHARE, target=3, eps=EPS, warmup=0, steps=60, seed=seed
     )
 
 
@@ -166,7 +166,7 @@ def _quiet(train: ImageSet, surrogate: nn.Module, seed: int) -> PoisonedSet:
     hints=(
         "Which of the three triggers of this section was strong, although nobody sees it?",
         "A wave of 8/255 can be made stronger at test time, as Narcissus does. So can any pattern.",
-        "poisons.narcissus(train, surrogate, 0.05, target=3, eps=8 / 255, steps=40, lr=0.02, "
+        "poisons.narcissus(train, surrogate, 0.05, target=3, eps=8 / 255, warmup=0, steps=60, "
         "seed=seed)",
     ),
 )
@@ -202,10 +202,10 @@ prediction(
 
 prediction(
     "03.strangers",
-    "And of twenty-four trials on three backbones that the attacker has never seen?",
-    below=5,
+    "And of sixteen trials on two backbones that the attacker has never seen?",
+    below=4,
     usual={
-        (8, None): "another seed has another feature space, and the collision happens in one alone",
+        (6, None): "another seed has another feature space, and the collision happens in one alone",
     },
     unit="hits",
 )
