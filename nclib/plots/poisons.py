@@ -208,14 +208,18 @@ def alignment(curves: Mapping[str, Sequence[float]]) -> Axes:
 def dose(found: Mapping[str, Mapping[float, Sequence[float]]], title: str) -> Axes:
     """Success over the budget: ``{data set: {eps: one share per seed}}``, a line for each."""
     _, (ax,) = panels(width=5.6, height=3.4)
+    ends: dict[str, tuple[float, float, Any]] = {}
     for (name, values), colour in zip(found.items(), sns.color_palette("colorblind"), strict=False):
         means = [float(np.mean(v)) for v in values.values()]
         ax.plot(list(values), means, color=colour)
         for eps, each in values.items():
             ax.plot([eps] * len(each), each, "o", color=colour, alpha=0.5, markersize=4)
-        options: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points"}
-        where = (list(values)[-1], means[-1])
-        ax.annotate(name, where, color=colour, va="center", annotation_clip=False, **options)
+        ends[name] = (means[-1], list(values)[-1], colour)
+    low = 2.0
+    for name, (y, x, colour) in sorted(ends.items(), key=lambda end: -end[1][0]):
+        low = min(y, low - 0.08)  # the names of close lines are kept apart
+        words: dict[str, Any] = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+        ax.annotate(name, (x, low), color=colour, annotation_clip=False, **words)
     ax.set_ylim(-0.03, 1.03)
     return label(ax, title, "eps (images in [0, 1])", "attack success rate")
 
