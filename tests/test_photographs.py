@@ -16,7 +16,7 @@ from experiments.photographs import (
     speed,
 )
 from experiments.table import Table
-from nclib import models, places, training
+from nclib import detection, models, places, training
 from nclib.course import photographs as kept
 from nclib.course import stored
 
@@ -94,6 +94,22 @@ def features_of_three_networks():
     assert clean.logits.shape == (200, 10) and clean.source == "JPEG copies"
     with pytest.raises(ValueError, match="network: got 'nosuch'; allowed are clean, badnets"):
         stored("nosuch")
+
+
+def test_the_stored_photographs_show_a_backdoor_and_flips():
+    """The committed file: small enough for the wheel, and of use to a lesson."""
+    assert (places.tables() / features.NAME).stat().st_size < 4e6
+    found = {}
+    for name in ("badnets", "label_flip"):
+        net = stored(name)
+        assert all(rows.shape == (5000, 30) for rows in net.features.values())
+        assert net.logits.argmax(1).eq(net.labels).float().mean() > 0.8
+        last = net.features["penultimate"]
+        for score in (detection.robust_distance, detection.whitened_margin):
+            value = score(last, net.labels)
+            found[name, score.__name__] = detection.auroc(value, net.is_poisoned)
+    assert found["badnets", "robust_distance"] > 0.99 > 0.6 > found["badnets", "whitened_margin"]
+    assert found["label_flip", "whitened_margin"] > 0.97
 
 
 def test_what_is_kept_gives_the_logits_back(tree):
