@@ -35,7 +35,10 @@ from nclib.course.exercises import find
 # what the exercise asks for has a gradient: no numpy, no lists
 WITH_GRADIENT = {"09.adversarial_loss", "11.straight_through"}
 # a model or a function of float32 takes part
-FLOAT32 = {"03.collision_step", "06.fgsm", "09.adversarial_loss", "10.margin_pgd"}
+FLOAT32 = {
+    *("03.collision_step", "06.fgsm", "06.stranger", "07.integrated", "07.better_map"),
+    *("09.adversarial_loss", "10.margin_pgd"),
+}
 # the form itself is asked for: a device, a tensor in float64
 TENSOR = {"00.pick_device"}
 

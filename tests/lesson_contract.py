@@ -29,8 +29,7 @@ from nclib.course.session import DEFAULT  # noqa: E402
 from nclib.course.shown import CLAIM  # noqa: E402
 
 OLD_FORM = {
-    *("05_correction", "06_attacks_at_test_time"),
-    *("09_adversarial_training", "10_gradient_masking"),
+    *("05_correction", "09_adversarial_training", "10_gradient_masking"),
     *("11_feature_squeezing", "12_randomised_smoothing", "13_purification", "16_capstone"),
 }
 

@@ -13,7 +13,9 @@ from nclib.course import exercises, verdict
 for lesson in pkgutil.iter_modules(exercises.__path__):
     importlib.import_module(f"{exercises.__name__}.{lesson.name}")
 NAMES = sorted(exercises.EXERCISES)
-NEEDS_GRADIENTS = {"03.collision_step", "06.fgsm", "10.margin_pgd", "13.langevin_step"}
+NEEDS_GRADIENTS = {
+    *("03.collision_step", "06.fgsm", "07.integrated", "10.margin_pgd", "13.langevin_step"),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

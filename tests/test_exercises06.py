@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from nclib import attacks
 from nclib.course import verdict
 from nclib.course.exercises import find
 
@@ -60,6 +61,22 @@ def delta_form(x, images, gradient, alpha, eps):
     return (images + delta).clamp(0, 1)
 
 
+def along(h, a, b):
+    return ((h - a) * (b - a)).sum(1)
+
+
+def squared(a, b):
+    return (b - a).square().sum(1)
+
+
+def loud(surrogates, images, labels, eps):
+    return attacks.transfer(surrogates[0], images, labels, 2 * eps, surrogate=surrogates, steps=5)
+
+
+def downhill(surrogates, images, labels, eps):
+    return down(surrogates[0], images, labels, eps)
+
+
 WRONG = {
     "06.fgsm": {
         "down": down,
@@ -92,6 +109,27 @@ WRONG = {
         "changes the logits": lambda z, y: z.scatter_(1, y[:, None], -9.0).max(1).values,
         "shape": lambda z, y: z - z.gather(1, y[:, None]),
     },
+    "06.way": {
+        "squared length of the edge: at its end": lambda h, a, b: (
+            along(h, a, b) / squared(a, b).sqrt()
+        ),
+        "no unit": along,
+        "in any direction": lambda h, a, b: (h - a).norm(dim=1) / (b - a).norm(dim=1),
+        "a cosine": lambda h, a, b: torch.cosine_similarity(h - a, b - a),
+        "subtract the start": lambda h, a, b: (h * (b - a)).sum(1) / squared(a, b),
+        "from the end": lambda h, a, b: along(h, b, a) / squared(a, b),
+        "do not cut": lambda h, a, b: (along(h, a, b) / squared(a, b)).clamp(0, 1),
+        "one share per image": lambda h, a, b: along(h, a, b).mean(),
+        "whose share is known": lambda h, a, b: along(h, a, b) / squared(a, b) + 0.1,
+    },
+    "06.stranger": {
+        "is allowed": loud,
+        "does not rise": downhill,
+        "own networks are not fooled": lambda nets, x, y, eps: x.clone(),
+        "changes its input": lambda nets, x, y, eps: x.add_(eps).clamp(0, 1),
+        "stay in": lambda nets, x, y, eps: x + eps * gradient_of(nets[0], x, y).sign(),
+        "like those that came": lambda nets, x, y, eps: x[:1],
+    },
 }
 
 
@@ -104,7 +142,7 @@ def test_wrong_answers_get_their_word(name, word):
     assert word in said
 
 
-@pytest.mark.parametrize("name", [*WRONG, "06.coin", "06.targeted_budget", "06.first_layer"])
+@pytest.mark.parametrize("name", WRONG)
 def test_references_pass_and_stubs_are_not_attempted(name):
     assert verdict(name, find(name).reference) == ("correct", "")
     assert verdict(name, None)[0] == "not attempted"
@@ -115,3 +153,5 @@ def test_references_pass_and_stubs_are_not_attempted(name):
 def test_other_right_forms_pass():
     assert verdict("06.fgsm", mean_loss)[0] == "correct"
     assert verdict("06.pgd_step", delta_form)[0] == "correct"
+    fgsm_on_one = lambda nets, x, y, eps: attacks.fgsm(nets[0], x, y, eps)  # noqa: E731
+    assert verdict("06.stranger", fgsm_on_one)[0] == "correct"

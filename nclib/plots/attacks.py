@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, plt
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, label, panels, plt
 
 
 def picture(image: Tensor, ax: Axes, title: str = "", **options: Any) -> Axes:
@@ -57,67 +57,73 @@ def one_attack(
     picture(change, axes[1], "the change", cmap="RdBu_r", vmin=-top, vmax=top)
     picture(attacked, axes[2], "after")
     colours = [POISON if i == int(belief.argmax()) else NEUTRAL for i in range(len(belief))]
-    axes[3].bar(range(len(belief)), belief.cpu(), color=colours)
-    axes[3].set_xticks(range(len(classes)), classes, fontsize=7, rotation=90 * (len(classes) > 10))
-    label(axes[3], "the network's belief", "class", "probability").set_ylim(0, 1)
+    axes[3].barh(range(len(belief)), belief.cpu(), color=colours)
+    axes[3].set_yticks(range(len(classes)), classes, fontsize=7)
+    axes[3].invert_yaxis()
+    label(axes[3], "the network's belief", "probability", "").set_xlim(0, 1)
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def curves(tables: Sequence[pd.DataFrame], title: str) -> Axes:
-    """Accuracy over eps per attack, from ``robustness`` tables; the band spans the tables."""
-    _, (ax,) = panels(width=5.6, height=3.6)
-    table = pd.concat(tables)
-    table = table[table.attack != "worst case"]
+def curves(
+    tables: Sequence[pd.DataFrame],
+    title: str,
+    points: Mapping[float, Sequence[float]] | None = None,
+) -> Axes:
+    """Accuracy over eps per attack, from ``robustness`` tables; the band spans the tables.
+
+    ``points`` ``{eps: accuracies}`` are crosses: what somebody else's attack left.
+    """
+    _, (ax,) = panels(width=6.4, height=3.6)
+    table = pd.concat(tables, ignore_index=True)
+    table = table[table.attack != "worst case"].assign(eps=255 * table.eps)
     look = {"errorbar": ("pi", 100), "marker": "o", "style": "attack", "dashes": False}
-    sns.lineplot(table, x="eps", y="accuracy", hue="attack", ax=ax, **look)
+    sns.lineplot(table, x="eps", y="accuracy", hue="attack", ax=ax, legend=False, **look)
+    for i, (name, part) in enumerate(table.groupby("attack", sort=False)):
+        last = part[part.eps == part.eps.max()]
+        place = (last.eps.max(), last.accuracy.mean() + 0.04 * (1 - i))
+        ax.annotate(f" {name}", place, fontsize=9, va="center")
+    for eps, shares in (points or {}).items():
+        ax.plot([255 * eps] * len(shares), shares, "kx", label="AutoAttack")
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(right=3 * table.eps.max())
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_ylim(-0.02, 1.02)
-    return label(ax, title, "eps (pixel values run from 0 to 1)", "accuracy (share of images)")
+    if points:
+        handles, labels = ax.get_legend_handles_labels()
+        ax.legend(handles[:1], labels[:1], loc="lower left")
+    return label(ax, title, "eps (in 1/255)", "accuracy (share of images)")
 
 
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], y: str) -> Axes:
-    """Shares over eps, one line per name."""
-    _, (ax,) = panels(width=5, height=3.3)
-    for name, values in series.items():
-        ax.plot(x, values, marker="o", label=name)
-    ax.legend(fontsize=8)
-    ax.set_ylim(-0.02, 1.02)
-    return label(ax, "How large a budget it takes", "eps (image units)", y)
-
-
-def by_layer(layers: Sequence[str], series: Mapping[str, Sequence[Sequence[float]]]) -> Axes:
-    """Share of images per layer: a line for the mean of the runs, a band for their span."""
-    _, (ax,) = panels(width=5.6, height=3.5)
+def lines(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    y: str,
+    unit: str = "eps (in 1/255)",
+) -> Axes:
+    """One line through the means of several runs for each name, labelled in a legend."""
+    _, (ax,) = panels(width=5.6, height=3.3)
     for name, runs in series.items():
         values = np.array(runs)
-        (line,) = ax.plot(layers, values.mean(0), marker="o", label=name)
-        ax.fill_between(layers, values.min(0), values.max(0), color=line.get_color(), alpha=0.2)
-    ax.legend(fontsize=8)
+        (line,) = ax.plot(x, values.mean(0), marker="o", label=name)
+        ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2)
+    ax.legend(fontsize=9)
     ax.set_ylim(-0.02, 1.02)
-    return label(ax, "Nearest class mean by layer", "layer, shallow to deep", "share of images")
+    return label(ax, title, unit, y)
 
 
-def saliency(cases: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
-    """Images above, saliency maps below, each map on its own scale."""
-    figure, axes = plt.subplots(2, len(cases), figsize=(2.1 * len(cases), 4.3))
-    for (title, (image, found)), column in zip(cases.items(), axes.T, strict=True):
-        picture(image, column[0], title)
-        picture(found[None], column[1], "", cmap="viridis", vmin=0, vmax=float(found.max()))
-    axes[0, 0].text(-0.1, 0.5, "image", transform=axes[0, 0].transAxes, ha="right", rotation=90)
-    axes[1, 0].text(-0.1, 0.5, "saliency", transform=axes[1, 0].transAxes, ha="right", rotation=90)
-    figure.suptitle("Which pixels speak for the answer (bright: much)", fontsize=10)
-    return figure
-
-
-def transfer(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> Axes:
-    """Accuracy of each network (column) on images made for each network (row)."""
-    return heatmap(
-        np.asarray(matrix),
-        names,
-        names,
-        title="Accuracy on images made for another network",
-        x="network that sees the images",
-        y="network they were made on",
-        vmin=0,
-        vmax=1,
-    )
+def walk(clouds: Mapping[str, Tensor], corners: Tensor, names: Sequence[str], title: str) -> Axes:
+    """Clouds ``{name: [N, 2]}`` of shares of the way, and three named class means ``[3, 2]``."""
+    _, (ax,) = panels(width=4.4, height=3.9)
+    for (name, cloud), colour in zip(clouds.items(), (CLEAN, NEUTRAL, POISON), strict=False):
+        ax.scatter(
+            cloud[:, 0], cloud[:, 1], s=12, color=colour, alpha=0.6, linewidths=0, label=name
+        )
+    closed = [*corners.tolist(), corners[0].tolist()]
+    ax.plot(*zip(*closed, strict=True), color="0.6", lw=1, zorder=0)
+    for (x, y), name in zip(corners.tolist(), names, strict=True):
+        ax.annotate(name, (x, y), fontsize=9, weight="bold", ha="center", va="center")
+    ax.set(xlim=(-0.9, 1.9), ylim=(-0.9, 1.9))
+    ax.legend(fontsize=8, loc="upper left")
+    return label(ax, title, f"share of the way to {names[1]}", f"share of the way to {names[2]}")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nclib.plots.attacks import picture
-from nclib.plots.style import NEUTRAL, heatmap, label, panels, plt
+from nclib.plots.style import heatmap, label, panels, plt
 
 
 def over(image: Tensor, found: Tensor, ax: Axes, title: str = "") -> Axes:
@@ -62,21 +62,15 @@ def table(
 def cascade(
     steps: Sequence[str],
     curves: Mapping[str, Sequence[Sequence[float]]],
-    level: Mapping[str, float],
+    twins: Mapping[str, Sequence[float]],
 ) -> Axes:
-    """Agreement of maps with those of networks drawn anew, by layers; ``level`` the controls."""
-    _, (ax,) = panels(width=6.6, height=3.7)
+    """Agreement of maps with those of networks drawn anew, by layers, and with a twin's."""
+    _, (ax,) = panels(width=7.2, height=3.7)
     for name, runs in curves.items():
         values = np.array(runs)
         (line,) = ax.plot(steps, values.mean(0), marker="o", label=name)
         ax.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15)
-    for name, height in level.items():
-        ax.axhline(height, color=NEUTRAL, ls=":", lw=1)
-        ax.text(len(steps) - 1, height, name, color="0.4", fontsize=8, ha="right", va="bottom")
+        ax.plot("a trained twin", np.mean(twins[name]), "D", color=line.get_color())
     ax.legend(fontsize=8, bbox_to_anchor=(1.02, 1), loc="upper left")
-    return label(
-        ax,
-        "Does the map know what was learned?",
-        "layers drawn anew",
-        "rank correlation of the maps",
-    )
+    title = "Does the map know what was learned?"
+    return label(ax, title, "layers drawn anew", "rank correlation of the maps")

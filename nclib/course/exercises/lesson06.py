@@ -1,8 +1,9 @@
-"""Exercises of lesson 06: FGSM, a step of PGD, the logit margin, and predictions."""
+"""Exercises of lesson 06: FGSM, a step of PGD, the margin, the way between vertices, transfer."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,21 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nclib import attacks
-from nclib.course.exercises import Wrong, choice, exercise, tensor, usual
-
-choice(
-    "06.coin",
-    "clean",
-    ("clean", "half", "same as FGSM"),
-    why={
-        "half": "random signs mostly cancel each other at the logits; see the second row below",
-        "same as FGSM": "the size is the same, the direction is not; see the second row below",
-    },
-    hints=(
-        "Imagine a sum of 64 terms whose signs are random. How large is it beside 64 equal signs?",
-        "Random signs: about 8 terms' worth, and in no particular direction.",
-    ),
-)
+from nclib.course.exercises import Wrong, exercise, expect, prediction, tensor, usual
 
 
 def _linear(seed: int, pixels: int = 6, classes: int = 3) -> nn.Module:
@@ -76,9 +63,7 @@ def _(answer: Any) -> None:
         raise Wrong("your images differ from nclib.attacks.fgsm")
 
 
-def _attacked(
-    answer: Any, net: nn.Module, images: Tensor, labels: Tensor, eps: float
-) -> Tensor:
+def _attacked(answer: Any, net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Tensor:
     kept = images.clone()
     found = tensor(answer(net, images, labels, eps), "the images").float()
     if found.shape != images.shape:
@@ -132,25 +117,20 @@ def _(answer: Any) -> None:
                 images + alpha * gradient.sign()
             ),
             "the step is the gradient itself; only its sign counts": within(x + alpha * gradient),
-            "the step is alpha times the sign, not eps times, nor the bare sign": within(x + eps * gradient.sign()),
+            "the step is alpha times the sign, not eps times, nor the bare sign": within(
+                x + eps * gradient.sign()
+            ),
             "that is the step of the L2 norm; here it is alpha times the sign": within(
                 x + alpha * gradient / length
             ),
             "nothing moves": x,
         }.items():
-            if torch.allclose(found, wrong, atol=1e-5) and not torch.allclose(wrong, exact, atol=1e-5):
+            if torch.allclose(found, wrong, atol=1e-5) and not torch.allclose(
+                wrong, exact, atol=1e-5
+            ):
                 raise Wrong(word)
         if not torch.allclose(found, exact, atol=1e-5):
             raise Wrong("the step is not alpha times the sign of the gradient, taken from x")
-
-
-choice(
-    "06.targeted_budget",
-    "larger",
-    ("smaller", "larger"),
-    why={"smaller": "the untargeted attack may take the nearest of nine exits; this one may not"},
-    hints=("How many ways out does each attack have?", "Compare the two curves below."),
-)
 
 
 def _of_shares(logits: Tensor, labels: Tensor) -> Tensor:
@@ -203,13 +183,129 @@ def _(answer: Any) -> None:
         raise Wrong("adding a constant to all logits must not change the margin")
 
 
-choice(
-    "06.first_layer",
-    "true",
-    ("true", "wrong"),
-    why={"wrong": "the change of a pixel is small beside the image; see the first points below"},
+def _way(hidden: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    edge = end - start
+    return ((hidden - start) * edge).sum(1) / edge.square().sum(1)
+
+
+@exercise(
+    "06.way",
+    reference=_way,
     hints=(
-        "At the pixels themselves the image hardly moved. How far is conv1 from the pixels?",
-        "Look at the left end of the figure below.",
+        "The edge is end - start. Take each image's step from its start, and multiply it with the "
+        "edge: an inner product for each row.",
+        "At the end the step is the edge itself. By what must you divide to get 1 there?",
     ),
+)
+def _(answer: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    start, end = (3 * torch.randn(12, 6, generator=draw) + 2 for _ in range(2))
+    aside = torch.randn(12, 6, generator=draw)
+    aside -= _way(aside, torch.zeros_like(start), end - start)[:, None] * (end - start)
+    exact = torch.linspace(-0.5, 1.5, 12)
+    hidden = start + exact[:, None] * (end - start) + aside
+    found = tensor(answer(hidden, start, end), "the way").double()
+    expect(found.shape == (12,), f"one share per image, (12,), is expected, not {found.shape}")
+    step, edge = hidden - start, end - start
+    usual(
+        found,
+        {
+            "divide by the squared length of the edge: at its end the share is 1": (
+                (step * edge).sum(1) / edge.norm(dim=1)
+            ),
+            "an inner product has no unit yet: divide by the squared length of the edge": (
+                (step * edge).sum(1)
+            ),
+            "that is how far the image has moved, in any direction; only the part along counts": (
+                step.norm(dim=1) / edge.norm(dim=1)
+            ),
+            "that is a cosine: it says in which direction, not how far": (
+                (step * edge).sum(1) / step.norm(dim=1) / edge.norm(dim=1)
+            ),
+            "subtract the start first": (hidden * edge).sum(1) / edge.square().sum(1),
+            "that runs from the end to the start": 1 - exact,
+            "do not cut at 0 and 1: whoever walks past the vertex has a share above 1": (
+                exact.clamp(0, 1)
+            ),
+        },
+        atol=1e-4,
+    )
+    expect(
+        torch.allclose(found, exact.double(), atol=1e-4),
+        "on points whose share is known, yours differs: 0 at the start, 1 at the end",
+    )
+
+
+def _stranger(
+    surrogates: Sequence[nn.Module], images: Tensor, labels: Tensor, eps: float
+) -> Tensor:
+    return attacks.transfer(surrogates[0], images, labels, eps, surrogate=surrogates, steps=20)
+
+
+@exercise(
+    "06.stranger",
+    reference=_stranger,
+    hints=(
+        "What harms all your networks is likelier to harm a foreign one: use their mean logits.",
+        "What depends on one network's own filters is fine-grained. Smooth the gradient before you "
+        "take its sign (Dong et al. 2019): torch.nn.functional.avg_pool2d(gradient, 3, 1, 1).",
+    ),
+)
+def _(answer: Any) -> None:
+    nets, eps = [_linear(seed, 4 * 4 * 3) for seed in (0, 1)], 0.1
+    draw = torch.Generator().manual_seed(1)
+    images, labels = torch.rand(8, 3, 4, 4, generator=draw), torch.arange(8) % 3
+    kept = images.clone()
+    found = tensor(answer(nets, images, labels, eps), "the images").float()
+    expect(found.shape == images.shape, f"images like those that came, {tuple(images.shape)}")
+    expect(torch.equal(images, kept), "your function changes its input; work on a copy")
+    far = float((found - images).abs().max())
+    expect(far <= eps + 1e-5, f"a pixel moves by {far:.3f}; eps = {eps} is allowed")
+    expect(float(found.min()) >= 0 and float(found.max()) <= 1, "pixels stay in [0, 1]")
+    with torch.no_grad():
+        loss = [sum(cross_entropy(net(x), labels) for net in nets) for x in (images, found)]
+    expect(bool(loss[1] > loss[0]), "your own networks are not fooled: their loss does not rise")
+
+
+prediction(
+    "06.coin",
+    "How many times larger must random signs be to do the harm of one gradient step?",
+    above=4,
+    unit="times",
+    usual={
+        (None, 2): "the size is the same, the direction is not: random signs cancel each other",
+        (2, 4): "the direction is right, and the effect is stronger: read the two curves",
+    },
+)
+
+prediction(
+    "06.targeted",
+    "How many times larger a budget does the target need than any wrong answer?",
+    near=(1.6, 0.5),
+    unit="times",
+    usual={
+        (
+            None,
+            1.05,
+        ): "an attacker who takes any answer may take the nearest exit; this one may not",
+        (3, None): "there are not so many directions: with ten classes the target is seldom far",
+    },
+)
+
+prediction(
+    "06.first_layer",
+    "At the first layer: what share of the attacked images is nearest to the class it is read as?",
+    below=0.5,
+    usual={
+        (0.8, None): "a pixel moves by little beside the image, and the first layer is near to it",
+    },
+)
+
+prediction(
+    "06.patch",
+    "What share of unseen stop signs does the printed sticker turn into the target?",
+    above=0.5,
+    usual={
+        (None, 0.3): "unlike a change of every pixel, a printed sticker may change its own at will",
+    },
 )
