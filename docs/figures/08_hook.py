@@ -22,7 +22,7 @@ special |= {h: (x, arriving.labels) for h, x in lesson["tomorrow"].items()}
 misread = []
 for h in range(48):
     images, labels = special.get(h, (arriving.images, arriving.labels))
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(h))[:60]
+    chosen = torch.randperm(max(60, len(images)), generator=torch.Generator().manual_seed(h))[:60]
     told = training.predict(model, images[chosen].to(arriving.device)).argmax(1)
     misread.append(float((told != labels[chosen]).float().mean()))
 
