@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ ATTACKS += [("sticker", 0.01), ("sticker", 0.1), ("wanet", 0.05), ("wanet", 0.2)
 ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1)]
 COLOUR = {"sticker"}  # attacks that only the drawn signs know
 KEY = ("dataset", "attack", "rate", "seed")
-EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control")
+EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control", "sure")
 
 
 class Roaming:
@@ -155,18 +156,9 @@ def right(verdict: correction.Verdict, attack: str, target: int | None, classes:
     return set(verdict.classes) == wanted
 
 
-def payload(train: PoisonedSet) -> Tensor:
-    """The samples that do the harm: those with a false label where there are any, without covers.
-
-    Bool ``[N]`` on the CPU.
-    """
-    false = (train.labels != train.clean_labels).cpu()
-    return false if false.any() else train.is_poisoned.cpu()
-
-
 def groups(train: PoisonedSet, verdict: correction.Verdict) -> list[dict]:
     """The groups that were tested, each with its evidence and what it really is."""
-    bad, labels = payload(train), train.labels.cpu()
+    bad, labels = train.harmful.cpu(), train.labels.cpu()
     return [
         {
             "number": number,
@@ -192,7 +184,7 @@ def measured(
     after = before
     if verdict.mask.any():
         after = victim(correction.remove(train, verdict.mask), epochs, seed + 201)
-    bad, mask = payload(train), verdict.mask
+    bad, mask = train.harmful.cpu(), verdict.mask
     innocent = ~train.is_poisoned.cpu()
     row = {
         "call": verdict.call,
@@ -215,9 +207,8 @@ def measured(
 
 def likeness(train: PoisonedSet, found: Tensor) -> float:
     """Correlation of the recovered trigger with what the true one adds to images on average."""
-    assert train.trigger is not None
-    images = train.images[~train.is_poisoned]
-    true = (train.trigger(images) - images).mean(0).cpu()
+    clean = train.subset(~train.is_poisoned)
+    true = (train.triggered(clean) - clean.images).mean(0).cpu()
     return float(torch.corrcoef(torch.stack([true.flatten(), found.flatten()]))[0, 1])
 
 
@@ -229,6 +220,7 @@ def main() -> None:
     parser.add_argument("--share", default="0/1", help="I/N: every N-th row, from the I-th on")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: %(default)s)")
     options = parser.parse_args()
+    warnings.filterwarnings("error", message="training stopped")  # no row of half a training
     first, every = map(int, options.share.split("/"))
     jobs = [
         (dataset, attack, rate, seed)

@@ -39,19 +39,25 @@ def test_title_and_objectives_come_from_the_first_cell():
         readme.title("## only a second heading")
 
 
+def test_every_lesson_asks_one_question():
+    asked = readme.questions()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert re.fullmatch(r"[^?|]{20,80}\?", asked[path.name[:2]]), path.name
+
+
 def test_a_new_notebook_and_new_times_change_the_table(tmp_path):
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}{readme.END}\nafter\n")
     for folder in ("notebooks", "exercises", "build"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/questions.toml").write_text('03 = "What now?"\n')
     cells = {"cells": [{"cell_type": "markdown", "source": FIRST}]}
     (tmp_path / "notebooks/03_poison.ipynb").write_text(json.dumps(cells))
     assert readme.main(["--check"], tmp_path) == 1
     assert readme.main([], tmp_path) == 0
     row = (tmp_path / "README.md").read_text().splitlines()[4]
-    assert row.startswith(
-        r"| 03 | [Poison \| labels](notebooks/03_poison.ipynb) | flip labels, all"
-    )
+    assert row.startswith(r"| 03 | [Poison \| labels](notebooks/03_poison.ipynb) | What now? |")
     assert "Exercise" not in row
     (tmp_path / "exercises/03_poison.ipynb").write_text("{}")
     (tmp_path / "build/times.json").write_text('{"03_poison": 42.0, "99_gone": 1}')

@@ -43,7 +43,7 @@ def test_the_clean_training_of_each_data_set_and_seed_comes_before_what_builds_o
     clean, rest = engine.shared(c for c in cells_of("digits") if c.seed == 2)
     assert clean == [("digits", "clean", 0.0, 2)]
     assert ("digits", "clean_label", 0.05, 2) in rest and not set(clean) & set(rest)
-    assert len(rest) == 7  # one for each poison and rate, whatever the number of methods
+    assert len(rest) == 10  # one for each poison and rate, whatever the number of methods
 
 
 def test_every_cell_becomes_one_row_and_a_second_run_has_nothing_to_do(tmp_path):
@@ -193,9 +193,9 @@ HEAD = ",".join(COLUMNS)
         ("only copy", "other columns"),
         ("\n", "other columns"),
         (HEAD[:20], "other columns"),
-        (HEAD + "\n" + toy(CELLS[0])["dataset"], "1 of 16 values in row 2"),
-        (HEAD + "\n<<<<<<< mine\n", "1 of 16 values"),
-        (HEAD + "\n" + "a," * 15 + "b\n", "needs a key"),
+        (HEAD + "\n" + toy(CELLS[0])["dataset"], f"1 of {len(COLUMNS)} values in row 2"),
+        (HEAD + "\n<<<<<<< mine\n", f"1 of {len(COLUMNS)} values"),
+        (HEAD + "\n" + "a," * (len(COLUMNS) - 1) + "b\n", "needs a key"),
         (HEAD + '\n"a', "no table"),
         ("\ud800", "no table"),
     ],

@@ -32,21 +32,47 @@ def test_a_row_has_the_columns_of_the_board_and_honest_numbers(small):
     row = evaluate(Cell("digits", "badnets", 0.05, 1, "oracle"))
     assert set(row) <= set(COLUMNS)
     assert row["kind"] == "control" and row["poison_count"] == 15
-    assert row["poison_left"] == 0 and row["clean_removed"] == 0
+    assert row["tpr"] == 1 and row["fpr"] == 0 and row["needs"] == "the truth"
     assert row["asr"] < 0.3 and 0.4 < row["accuracy"] <= 1  # four epochs, but no poison
     left = evaluate(Cell("digits", "badnets", 0.05, 1, "robust_distance"))
-    assert left["auroc"] > 0.8 and left["poison_left"] < 8 and left["clean_removed"] < 0.1
+    assert left["auroc"] > 0.8 and left["tpr"] > 0.4 and left["fpr"] < 0.05
+    more = evaluate(Cell("digits", "badnets", 0.05, 1, "robust_distance_x1.5"))
+    assert more["auroc"] == left["auroc"] and more["tpr"] >= left["tpr"]
+    removed = [row["tpr"] * 15 + row["fpr"] * 285 for row in (left, more)]
+    assert removed == pytest.approx([15, 22.5], abs=0.6)  # the true count, and half as many again
     flips = evaluate(Cell("digits", "flip", 0.2, 1, "random"))
     assert "asr" not in flips and 0.3 < flips["auroc"] < 0.7
     clean = evaluate(Cell("digits", "clean", 0.0, 1, "spectral"))
-    assert "auroc" not in clean and clean["clean_removed"] == pytest.approx(0.075, abs=0.01)
+    assert "auroc" not in clean and clean["fpr"] == pytest.approx(0.05, abs=0.01)
+    assert "tpr" not in clean
 
 
-@pytest.mark.parametrize("method", [*grids.CORRECTORS[1:], *grids.DEFENCES])
+@pytest.mark.parametrize("method", [*grids.REPAIRS, *grids.DEFENCES])
 def test_every_method_ends_in_a_model_that_names_digits(small, method):
     row = evaluate(Cell("digits", "badnets", 0.05, 1, method))
     assert 0.15 < row["accuracy"] <= 1 and 0 <= row["asr"] <= 1
     assert row["kind"] == grids.KINDS[method]
+
+
+@pytest.mark.parametrize("method", ["strip", "scale_up", "ibd_psc", "abl_isolation", "asset"])
+def test_every_rival_ranks_the_samples(small, method):
+    row = evaluate(Cell("digits", "blended", 0.1, 1, method))
+    assert 0 <= row["auroc"] <= 1 and row["kind"] == "detector" and "count" in row["needs"]
+
+
+def test_the_verdict_of_the_transplant_is_a_column(small):
+    row = evaluate(Cell("digits", "flip", 0.2, 1, "transplant"))
+    assert row["call"] in ("clean", "wrong labels", "backdoor", "cannot tell")
+    assert row["right"] in (0, 1) and row["accused"] >= 0 and row["needs"] == "nothing"
+
+
+def test_nobody_is_measured_on_the_images_that_are_given_out(small):
+    case = prepare("digits", "badnets", 0.05, 1)
+    assert len(case.spare) == 15 and len(case.test) == 185
+    apart = torch.cdist(case.spare.images.flatten(1), case.test.images.flatten(1))
+    assert (apart > 0).all() and not case.spare.images.isnan().any()
+    with_covers = prepare("digits", "adaptive_blend", 0.1, 1).train
+    assert with_covers.harmful.sum() == 30 < with_covers.is_poisoned.sum()
 
 
 def test_many_cells_share_one_training(small, monkeypatch):
@@ -108,6 +134,7 @@ def test_the_vote_of_parts_counts_each_model_once():
 def rows_of(values, method="none", **more):
     """Rows of one cell, one per seed."""
     place = {"dataset": "digits", "poison": "badnets", "rate": 0.05, "method": method} | more
+    place |= {"needs": "nothing", "fpr": 0.0, "accused": 0, "seconds": 1.0}
     return [place | {"seed": s, "auroc": v, "accuracy": v, "asr": v} for s, v in enumerate(values)]
 
 
@@ -131,14 +158,17 @@ def test_the_report_writes_page_figure_and_the_marked_part_of_the_readme(tmp_pat
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}old\n{report.END}\nafter\n")
     written = report.write(store.path, tmp_path)
-    assert {p.name for p in written} == {"scoreboard_digits.png", "README.md", "scoreboard.md"}
+    figures = {"scoreboard_digits.png", "scoreboard.png"}
+    assert {p.name for p in written} == figures | {"README.md", "scoreboard.md"}
     assert all(p.stat().st_size > 0 for p in written)
     page = (tmp_path / "docs/scoreboard.md").read_text()
     assert "| `none` | 0.90 [0.65, 1.00] |" in page and "badnets 5%" in page
     assert page.index("`none`") < page.index("`oracle`")
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("after\n") and "old" not in readme
-    assert "| `oracle` |  |  | 0.10 [0.10, 0.10] |" in readme
+    assert "docs/figures/scoreboard.png" in readme
+    assert "| `oracle` | nothing | 0 of 1 |" in page  # .1 left, and the accuracy is .1, too
+    assert "the transplant test, which is told nothing" not in readme  # no such row
     with pytest.raises(ValueError, match="not there"):
         report.read(tmp_path / "none.csv")
 
@@ -210,19 +240,33 @@ def test_cells_and_board_agree_on_the_model(small):
     assert run([], store, progress=False) == {} and not store.path.exists()
 
 
-def test_the_committed_board_is_whole_over_five_seeds_on_digits_and_mnist():
+def test_the_committed_board_has_every_control_beside_its_methods():
     rows = report.read()
-    for dataset in ("digits", "mnist"):
-        keys = rows[rows.dataset == dataset][["dataset", "poison", "rate", "seed", "method"]]
-        have = {Cell(*key) for key in keys.itertuples(index=False)}
-        assert not set(cells_of(dataset)) - have and keys.seed.nunique() >= 5
+    for _, part in rows.groupby(["dataset", "poison", "rate", "seed"]):
+        assert {"none", "oracle", "transplant"} <= set(part.method)
+        assert set(part.method) <= set(grids.KINDS)
 
 
-def test_every_attack_of_the_board_succeeds_where_nothing_is_done():
-    rows = report.read()
-    alone = rows[rows.method == "none"].dropna(subset=["asr"])
-    success = alone.groupby(["dataset", "poison", "rate"]).asr.mean()
-    assert len(success) == 12 and success.min() > 0.5
+def test_an_attack_counts_as_stopped_once_and_only_at_little_cost():
+    def cells(method, asr, accuracy):
+        place = {"dataset": "digits", "method": method, "needs": "nothing", "seconds": 1.0}
+        attacks = [("badnets", 0.05), ("sig", 0.05), ("weak", 0.1)]
+        return [
+            place | {"poison": p, "rate": r, "seed": 0, "asr": s, "accuracy": a}
+            for (p, r), s, a in zip(attacks, asr, accuracy, strict=True)
+        ] + [place | {"poison": "clean", "rate": 0, "seed": 0, "accuracy": 1, "fpr": 0.1}]
+
+    rows = pd.DataFrame(
+        cells("none", [1, 0.9, 0.2], [1, 1, 1])
+        + cells("oracle", [0, 0, 0], [0.995, 0.995, 0.995])
+        + cells("transplant", [0.04, 0.6, 0], [0.98, 1, 1])
+    ).assign(accused=0)
+    table = report.stopped(rows, "digits")
+    assert list(table.index) == ["none", "oracle", "transplant"]
+    assert list(table.attacks) == [2, 2, 2]  # the weak one does not count
+    assert list(table.stopped) == [0, 2, 0]  # one at the cost of two points, one not at all
+    assert table.worst["transplant"] == 0.6 and table.cost["transplant"] == pytest.approx(0.02)
+    assert table.clean_removed["oracle"] == 0.1
 
 
 def test_the_page_names_attacks_that_fail_by_themselves():

@@ -3,7 +3,8 @@
 python tools/readme.py           rewrite it, and the minutes if build/times.json is there
 python tools/readme.py --check    change nothing; fail where the table is out of date
 
-The title is the lesson's H1, "you will" its objectives, the minutes those measured by the test run.
+The title is the lesson's H1, its question that of docs/questions.toml, the minutes those measured
+by the test run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 from links import ROOT, badge, write
@@ -31,6 +33,12 @@ def title(text: str) -> str:
     if not found:
         raise ValueError(f"the first cell has no H1: {text[:60]!r}")
     return found[1]
+
+
+def questions(root: Path = ROOT) -> dict[str, str]:
+    """Number of a lesson -> the one question that it answers."""
+    path = root / "docs/questions.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def objectives(text: str) -> list[str]:
@@ -67,19 +75,21 @@ def record_minutes(root: Path = ROOT) -> None:
 
 def table(root: Path = ROOT) -> str:
     """The markdown table, one row for each notebook in the folder."""
-    measured = minutes(root)
-    rows = ["| | lesson | you will | minutes | Colab |", "|---|---|---|---|---|"]
+    measured, asked = minutes(root), questions(root)
+    rows = ["| | lesson | the question | minutes | Colab |", "|---|---|---|---|---|"]
     for path in sorted(root.glob("notebooks/*.ipynb")):
         text, name = first_cell(path), path.name
         heading = re.sub(r"^(?:Lesson )?\d+[.:]? *(?:[-–—:] *)?", "", title(text)).replace(
             "|", r"\|"
         )
-        goals = "; ".join(objectives(text)).replace("|", r"\|")
+        name_only = heading.split(": ")[0]
+        question = asked.get(name[:2], "")
         took = f"{measured[path.stem]:.1f}" if path.stem in measured else ""
         links = badge(f"notebooks/{name}", root, "Lesson")
         if (root / "exercises" / name).exists():
             links += " " + badge(f"exercises/{name}", root, "Exercise")
-        rows.append(f"| {name[:2]} | [{heading}](notebooks/{name}) | {goals} | {took} | {links} |")
+        lesson = f"[{name_only}](notebooks/{name})"
+        rows.append(f"| {name[:2]} | {lesson} | {question} | {took} | {links} |")
     return "\n".join(rows) + "\n"
 
 

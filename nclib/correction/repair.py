@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from nclib import activations, geometry, training
 from nclib.correction.opinions import check_mask
@@ -107,19 +108,26 @@ def etf_head(
     *,
     epochs: int = 20,
     lr: float = 0.02,
+    kind: str = "etf",
     seed: int = 0,
     **options: Any,
 ) -> training.Run:
     """Replace the classifier of a *copy* by a frozen simplex ETF and tune the rest on ``clean``.
 
     Gu et al. 2024 (arXiv 2411.12914). The rows keep the mean length of the old ones; the bias goes.
+    ``kind`` "random" is the control: rows of that length in random directions.
     ``options`` go to ``training.fit``. Raises ``ValueError`` where the features have fewer than
     K - 1 dimensions, and for a classifier that ``activations.replaceable`` refuses.
     """
     model = copy.deepcopy(model)
     head = activations.replaceable(model, clean.images)
     count, dim = head.weight.shape
-    frame = geometry.simplex_etf(count, dim, seed).to(torch.float32)
+    if kind not in ("etf", "random"):
+        raise ValueError(f"kind: got {kind!r}; allowed are etf, random")
+    if kind == "etf":
+        frame = geometry.simplex_etf(count, dim, seed).to(torch.float32)
+    else:
+        frame = normalize(torch.randn(count, dim, generator=seeded(seed)))
     length = head.weight.detach().norm(dim=1).mean()
     with torch.no_grad():
         head.weight.copy_(frame.to(head.weight.device) * length)

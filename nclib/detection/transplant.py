@@ -6,6 +6,8 @@ of the rest of its class, added to strangers, turns them; what sets honest image
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -73,20 +75,29 @@ def strength(share: Tensor) -> Tensor:
     return (share.nanmean(1) + share.nan_to_num(-1).amax(1)) / 2
 
 
-def tried(
-    model: nn.Module, data: ImageSet, index: Tensor, sides: Tensor, hosts: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Every side of every cut of a class, and the strength of its transplant: bool [G, n], [G].
+class Tried(NamedTuple):
+    """The sides of the cuts of a class, and what their transplants do."""
+
+    sides: Tensor  # bool [G, n]
+    strength: Tensor  # [G]
+    thrift: Tensor  # [G]: strength cubed over the length of what was added
+
+
+def tried(model: nn.Module, data: ImageSet, index: Tensor, sides: Tensor, hosts: Tensor) -> Tried:
+    """Every side of every cut of a class, and the strength of its transplant.
 
     ``index`` ``[n]`` are the positions of the class in ``data``, ``sides`` bool ``[., n]`` its
     cuts, ``hosts`` the positions of the images to be turned. A side of more than ``LARGEST`` of the
-    class is left out.
+    class is left out. An attacker hides what he adds, so a trigger turns strangers with little;
+    bright images less dark ones of a class may turn as many, but are twice as long.
     """
     sides = torch.cat([sides, ~sides])
     sides = sides[sides.double().mean(1) <= LARGEST]
     if len(sides) == 0 or len(hosts) == 0:
-        return sides[:0], torch.zeros(0, dtype=torch.float64)
+        return Tried(sides[:0], *torch.zeros(2, 0, dtype=torch.float64))
     triggers = differences(data.images[index.to(data.device)], sides)
     label, hosts = int(data.labels[index[0]]), hosts.to(data.device)
     hits = turned(model, triggers, data.images[hosts], label)
-    return sides, strength(shares(hits, data.labels[hosts], data.num_classes))
+    turns = strength(shares(hits, data.labels[hosts], data.num_classes))
+    length = triggers.flatten(1).norm(dim=1).cpu().double().clamp_min(1e-9)
+    return Tried(sides, turns, turns**3 / length)

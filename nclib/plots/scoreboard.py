@@ -12,8 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, heatmap, label, panels
 
-NAMES = {"auroc": "AUROC", "accuracy": "accuracy", "asr": "attack success"}
-COLOURS = {"auroc": "vlag", "accuracy": "viridis", "asr": "viridis_r"}
+NAMES = {
+    "auroc": "AUROC",
+    "tpr_1": "found at 1% false positives",
+    "accuracy": "accuracy",
+    "asr": "attack success",
+}
+COLOURS = {"auroc": "vlag", "tpr_1": "viridis", "accuracy": "viridis", "asr": "viridis_r"}
 
 
 def board(found: Mapping[str, pd.DataFrame], dataset: str) -> Figure:

@@ -67,6 +67,12 @@ class PoisonedSet(ImageSet):
         return float(self.is_poisoned.float().mean())
 
     @property
+    def harmful(self) -> Tensor:
+        """Bool ``[N]``: those with a false label, no covers; where none has, all poison."""
+        false = self.labels != self.clean_labels
+        return false if false.any() else self.is_poisoned
+
+    @property
     def parts(self) -> tuple[PoisonedSet, ...]:
         """The set as each attacker sees it, in their order: his samples, his trigger, his target.
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nclib import activations, data, models, poisons, training
+from nclib import activations, data, device, fast, models, poisons, training
 from nclib.poisons import PoisonedSet
 from nclib.scoreboard import methods
-from nclib.scoreboard.grids import CLEAN_LABEL_EPS, EARLY, KINDS, SIZES, Cell
+from nclib.scoreboard.grids import CLEAN_LABEL_EPS, EARLY, KINDS, NEEDS, SIZES, SPARE, Cell
+
+PLAIN = ("badnets", "blended", "adaptive_blend", "adaptive_patch", "input_aware", "sticker")
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,29 @@ class Case:
 
     train: PoisonedSet
     test: data.ImageSet
+    spare: data.ImageSet  # clean images that are neither trained nor measured on
     model: nn.Module  # trained to the end, where the case is whole
     early: dict[str, Tensor]  # {layer: [N, D]} after EARLY epochs, without the first layer
     epochs: int
+    arch: str
+
+    def plan(self, train: data.ImageSet) -> dict[str, Any]:
+        """The keywords of ``training.fit`` for training on ``train`` as the victim was trained."""
+        return plan(self.arch, train, self.epochs)
+
+    def build(self, train: data.ImageSet, seed: int) -> nn.Module:
+        """A fresh model of the victim's kind."""
+        return models.build(self.arch, train, seed=seed)
 
     def retrain(self, kept: data.ImageSet, seed: int, **options: Any) -> nn.Module:
         """A fresh model trained on ``kept`` as the victim was, from another start."""
-        model = models.build("cnn", kept, seed=seed + 10)
-        options = {"epochs": self.epochs, "seed": seed + 10, "cache": False} | options
-        return training.fit(model, kept, progress=False, **options).model
+        options = self.plan(kept) | {"seed": seed + 10, "cache": False, "progress": False} | options
+        return training.fit(self.build(kept, seed + 10), kept, **options).model
+
+
+def plan(arch: str, train: data.ImageSet, epochs: int) -> dict[str, Any]:
+    """The keywords of ``training.fit`` for a network of this kind."""
+    return fast.recipe(train, epochs=epochs) if arch == "fast" else {"epochs": epochs}
 
 
 def evaluate(cell: Cell) -> dict[str, object]:
@@ -48,17 +65,22 @@ def evaluate(cell: Cell) -> dict[str, object]:
         except UserWarning as stopped:
             raise KeyboardInterrupt(str(stopped)) from None
         model = found.pop("model")
-        bad = case.train.is_poisoned.cpu()
+        harmful, clean = case.train.harmful.cpu(), ~case.train.is_poisoned.cpu()
         row = cell._asdict() | {
             "kind": KINDS.get(cell.method, "detector"),
-            "poison_count": int(bad.sum()),
+            "needs": NEEDS.get(cell.method, "nothing"),
+            "poison_count": int(harmful.sum()),
         }
         mask = found.pop("removed", None)
         if mask is not None:
-            row["poison_left"] = int((bad & ~mask).sum())
-            row["clean_removed"] = float((mask & ~bad).sum() / (~bad).sum())
+            row["fpr"] = float((mask & clean).sum() / clean.sum())
+            if harmful.any():
+                row["tpr"] = float((mask & harmful).sum() / harmful.sum())
         row |= found | _outcome(model, cell, case)
-    return row | {"seconds": round(time.perf_counter() - start, 2), "torch": _torch()}
+    seconds = round(time.perf_counter() - start, 2)
+    if origin("cifar10") != "cifar10" and cell.dataset.startswith("cifar10"):
+        row["source"] = "JPEG copies"
+    return row | {"seconds": seconds, "device": _device(case.train.device), "torch": _torch()}
 
 
 def _outcome(model: nn.Module, cell: Cell, case: Case) -> dict[str, float]:
@@ -76,13 +98,25 @@ def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = 
 
     Not ``whole``: the training ends with the early features, and the model is that of then.
     """
-    n_train, n_test, epochs, size = SIZES[dataset]
-    train, test = data.load(dataset, n_train=n_train, n_test=n_test, size=size, seed=seed)
+    n_train, n_test, epochs, pixels, arch, name = SIZES[dataset]
+    place = device.pick()
+    train, test = data.load(
+        origin(name or dataset),
+        n_train=n_train,
+        n_test=n_test,
+        size=pixels,
+        seed=seed,
+        device=place,
+    )
+    train, test = replace(train, name=dataset), replace(test, name=dataset)
+    given = torch.zeros(len(test), dtype=torch.bool)
+    given[data.stratified(test.labels, round(SPARE * len(train)), seed)] = True
+    spare, test = test.subset(given.to(test.device)), test.subset(~given.to(test.device))
     train = poisoned(train, poison, rate, seed)
     run = training.fit(
-        models.build("cnn", train, seed=seed),
+        models.build(arch, train, seed=seed),
         train,
-        epochs=epochs,
+        **plan(arch, train, epochs),
         stop_after=None if whole else EARLY,
         seed=seed,
         probes={"layer": lambda model: activations.features(model, train.images)},
@@ -91,7 +125,12 @@ def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = 
     )
     early = {k.removeprefix("layer/"): v[0] for k, v in run.history.items() if "layer/" in k}
     early.pop(next(iter(early)))  # the first layer sees edges only
-    return Case(train, test, run.model, early, epochs)
+    return Case(train, test, spare, run.model, early, epochs, arch)
+
+
+def origin(dataset: str) -> str:
+    """What ``data.load`` reads: for "cifar10" what ``NCLIB_CIFAR10`` names, JPEG copies, say."""
+    return os.environ.get("NCLIB_CIFAR10", dataset) if dataset == "cifar10" else dataset
 
 
 def poisoned(train: data.ImageSet, poison: str, rate: float, seed: int) -> PoisonedSet:
@@ -112,10 +151,16 @@ def poisoned(train: data.ImageSet, poison: str, rate: float, seed: int) -> Poiso
         )
     if poison == "sig":  # with right labels it has no success on digits: data/results/poisons.csv
         return poisons.sig(train, rate, target, relabel=True, seed=seed)
-    if poison not in ("badnets", "blended"):
-        known = "clean, flip, badnets, blended, sig, wanet, clean_label"
+    if poison not in PLAIN:
+        known = ", ".join(("clean", "flip", "sig", "wanet", "clean_label", *PLAIN))
         raise ValueError(f"poison: got {poison!r}; allowed are {known}")
+    if poison == "badnets" and train.shape[0] == 3:  # a checkerboard is common in photographs
+        return poisons.badnets(train, rate, target, patch="square", seed=seed)
     return getattr(poisons, poison)(train, rate, target, seed=seed)
+
+
+def _device(place: torch.device) -> str:
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
 
 
 def _torch() -> str:

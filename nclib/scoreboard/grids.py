@@ -13,26 +13,46 @@ class Size(NamedTuple):
     test: int | None
     epochs: int
     pixels: int | None = None
+    arch: str = "cnn"
+    name: str = ""  # of the data set, where one has several sizes
 
 
 # MNIST at 14 x 14: on 1000 images of 28 x 28 the rarest patch and the clean-label trigger fail
 SIZES = {
     "digits": Size(None, None, 12),
+    "signs": Size(4000, 1000, 12),
     "mnist": Size(2000, 1000, 8, 14),
-    "cifar10": Size(None, None, 60),
+    "cifar10": Size(5000, 2000, 12),
+    "mnist_whole": Size(None, None, 4, name="mnist"),
+    "cifar10_whole": Size(None, None, 8, arch="fast", name="cifar10"),
 }
+SPARE = 0.05  # of the training set: so many clean images, that no one is measured on, are given out
 CLEAN_LABEL_EPS = {"digits": 0.3}  # elsewhere the 16/255 of the paper
 EARLY = 3  # detectors look at the features after so many epochs, before wrong labels are memorised
+FALSE_ALARM = 0.05  # a clean set is cut as if so much of it were poisoned
 ADVERSARIAL_EPS = 0.1  # of the adversarial training, in image units
 
-DETECTORS = ("robust_distance", "whitened_margin", "spectral", "activation_clustering")
-CONTROLS = ("none", "random", "oracle")
-CORRECTORS = ("consensus", "relabel", "fine_tune", "etf_head")
+CONTROLS = ("none", "random", "oracle", "clean_only")
+FEATURES = ("robust_distance", "whitened_margin", "spectral", "activation_clustering", "scan")
+ASKED = ("strip", "scale_up", "ibd_psc", "abl_isolation", "asset")  # these see images, no features
+DETECTORS = FEATURES + ASKED
+GENEROUS = tuple(f"{name}_x1.5" for name in DETECTORS)  # the papers' cut: half as many again
+DECIDERS = ("transplant", "consensus", "relabel")
+REPAIRS = ("fine_tune", "fine_pruning", "neural_cleanse", "abl", "etf_head", "random_head")
 DEFENCES = ("squeezing", "partition", "adversarial")
-METHODS = CONTROLS + DETECTORS + CORRECTORS + DEFENCES
+METHODS = CONTROLS + DECIDERS + DETECTORS + GENEROUS + REPAIRS + DEFENCES
 
-KINDS = {name: "control" for name in CONTROLS} | {name: "detector" for name in DETECTORS}
-KINDS |= {name: "corrector" for name in CORRECTORS} | {name: "defence" for name in DEFENCES}
+# what a method is given beside the poisoned set: the number of poisons, or clean images
+COUNT, IMAGES = "count", "clean images"
+NEEDS = dict.fromkeys(("random", *DETECTORS, *GENEROUS, "abl"), COUNT)
+NEEDS |= dict.fromkeys(("clean_only", *REPAIRS), IMAGES)
+NEEDS |= dict.fromkeys(("strip", "ibd_psc", "asset"), f"{COUNT}, {IMAGES}")
+NEEDS |= dict.fromkeys(("strip_x1.5", "ibd_psc_x1.5", "asset_x1.5"), f"{COUNT}, {IMAGES}")
+NEEDS |= {"abl": COUNT, "oracle": "the truth"}
+
+KINDS = {name: "control" for name in CONTROLS} | {name: "decider" for name in DECIDERS}
+KINDS |= {name: "detector" for name in DETECTORS + GENEROUS}
+KINDS |= {name: "repair" for name in REPAIRS} | {name: "defence" for name in DEFENCES}
 
 
 class Cell(NamedTuple):
@@ -48,13 +68,21 @@ class Cell(NamedTuple):
 # name: (data set, [(poison, rates)], methods, seeds)
 POISONS = [("clean", [0.0]), ("flip", [0.2]), ("badnets", [0.01, 0.05]), ("blended", [0.1])]
 POISONS += [("sig", [0.05]), ("wanet", [0.1]), ("clean_label", [0.05])]
+POISONS += [("adaptive_blend", [0.1]), ("adaptive_patch", [0.1]), ("input_aware", [0.1])]
+ON_SIGNS = [*POISONS, ("sticker", [0.05])]
+WHOLE = [("clean", [0.0]), ("badnets", [0.01]), ("blended", [0.1]), ("wanet", [0.1])]
+WHOLE += [("adaptive_blend", [0.1])]
+FEW = ("none", "transplant", "oracle", "activation_clustering", "spectral", "strip", "scale_up")
 SUBMIT = [("flip", [0.2]), ("badnets", [0.05])]  # what a score of one's own meets
 FIVE = (0, 1, 2, 3, 4)
 GRIDS = {
     "quick": ("digits", SUBMIT, ("none", "oracle", "robust_distance"), (0, 1)),
     "digits": ("digits", POISONS, METHODS, FIVE),
-    "mnist": ("mnist", POISONS, METHODS, FIVE),
-    "cifar10": ("cifar10", POISONS, METHODS, FIVE),  # hours without a GPU
+    "signs": ("signs", ON_SIGNS, METHODS, FIVE[:3]),
+    "mnist": ("mnist", POISONS, METHODS, FIVE[:3]),
+    "cifar10": ("cifar10", POISONS, METHODS, FIVE[:3]),  # hours without a GPU
+    "mnist_whole": ("mnist_whole", WHOLE, FEW, FIVE[:3]),
+    "cifar10_whole": ("cifar10_whole", WHOLE, (*FEW, "ibd_psc"), FIVE[:3]),  # needs a GPU
     "submit-digits": ("digits", SUBMIT, (), (0, 1, 2)),
     "submit-mnist": ("mnist", SUBMIT, (), (0, 1, 2)),
 }

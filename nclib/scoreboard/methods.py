@@ -1,8 +1,9 @@
 """What can be done about poison: each method takes a case and returns a model and what it knew.
 
-Detectors and the random control remove 1.5 times the number of poisons, which nobody has in
-practice: their rows compare the ranking. ``consensus`` and ``relabel`` decide by themselves. The
-correctors that fine-tune get 5% clean images.
+Detectors and the random control are told how many samples are poisoned, which nobody is in
+practice, and remove as many, or half as many again (``_x1.5``, the papers' cut): their rows compare
+rankings. Those that decide get nothing but the set. Whoever needs clean images gets those that no
+one is measured on.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from nclib import correction, data, detection, training
+from nclib.correction import isolation, pruning, reversal
 from nclib.defenses import adversarial_training, partition, squeezing
+from nclib.detection import consistency
 from nclib.doors import finite
-from nclib.scoreboard.grids import ADVERSARIAL_EPS, Cell
+from nclib.scoreboard.grids import ADVERSARIAL_EPS, FALSE_ALARM, Cell
 
 if TYPE_CHECKING:  # cells imports this file
     from nclib.scoreboard.cells import Case
 
-FALSE_ALARM = 0.05  # a clean set is cut as if so much of it were poisoned
+ISOLATED = 0.01  # the share that ABL unlearns
 PARTS, BITS = 10, 1
 
 Method = Callable[[Cell, "Case"], dict[str, Any]]
@@ -35,25 +38,50 @@ def apply(cell: Cell, case: Case) -> dict[str, Any]:
 
     Raises ``ValueError`` for a method that the board does not know.
     """
-    if cell.method == "random":
-        return cut(detection.random_score(case.train.labels, cell.seed), cell, case)
-    if cell.method in detection.SCORES:
-        return cut(joint(detection.SCORES[cell.method], case), cell, case)
+    name, generous, _ = cell.method.partition("_x1.5")
+    scores: dict[str, Callable[[Cell, Case], Tensor]] = {
+        "random": lambda cell, case: detection.random_score(case.train.labels, cell.seed),
+        **{known: partial(of_features, score) for known, score in detection.SCORES.items()},
+        "strip": lambda cell, case: consistency.strip(
+            case.model, case.train.images, case.spare.images, seed=cell.seed
+        ),
+        "scale_up": lambda cell, case: consistency.scale_up(case.model, case.train.images),
+        "ibd_psc": lambda cell, case: consistency.ibd_psc(
+            case.model, case.train.images, case.spare
+        ),
+        "abl_isolation": isolated,
+        "asset": lambda cell, case: isolation.asset(
+            case.model, case.train, case.spare, seed=cell.seed
+        ),
+    }
+    if name in scores:
+        return cut(scores[name](cell, case), cell, case, 1.5 if generous else 1.0)
     known: dict[str, Method] = {
         "none": lambda cell, case: {"model": case.model},
         "oracle": oracle,
+        "clean_only": lambda cell, case: {"model": case.retrain(case.spare, cell.seed)},
+        "transplant": transplanted,
         "consensus": consensus,
         "relabel": relabel,
         "fine_tune": repair(correction.fine_tune),
+        "fine_pruning": repair(pruning.fine_pruning),
+        "neural_cleanse": cleansed,
+        "abl": unlearned,
         "etf_head": repair(correction.etf_head),
+        "random_head": repair(partial(correction.etf_head, kind="random")),
         "squeezing": squeezed,
         "partition": voted,
         "adversarial": adversarial,
     }
     if cell.method not in known:
-        allowed = ", ".join([*known, "random", *detection.SCORES])
+        allowed = ", ".join([*known, *scores])
         raise ValueError(f"method: got {cell.method!r}; allowed are {allowed}")
     return known[cell.method](cell, case)
+
+
+def of_features(score: Callable[..., Tensor], cell: Cell, case: Case) -> Tensor:
+    """``joint``, in the order of arguments that ``apply`` calls."""
+    return joint(score, case)
 
 
 def joint(score: Callable[..., Tensor], case: Case) -> Tensor:
@@ -62,11 +90,14 @@ def joint(score: Callable[..., Tensor], case: Case) -> Tensor:
 
 
 def ranking(score: Tensor, case: Case) -> dict[str, float]:
-    """AUROC and TPR at 5% FPR where there is something to find."""
-    bad = case.train.is_poisoned.cpu()
+    """AUROC and TPR at 1 and 5% FPR where there is something to find; covers count for neither."""
+    bad, clean = case.train.harmful.cpu(), ~case.train.is_poisoned.cpu()
     if not bad.any():
         return {}
-    return {"auroc": detection.auroc(score, bad), "tpr_5": detection.tpr_at_fpr(score, bad, 0.05)}
+    asked = bad | clean
+    score, bad = score.cpu()[asked], bad[asked]
+    rates = {f"tpr_{p}": detection.tpr_at_fpr(score, bad, p / 100) for p in (1, 5)}
+    return {"auroc": detection.auroc(score, bad)} | rates
 
 
 def after(model: nn.Module, case: Case) -> dict[str, float]:
@@ -74,12 +105,65 @@ def after(model: nn.Module, case: Case) -> dict[str, float]:
     return correction.outcome(model, case.test, case.train)
 
 
-def cut(score: Tensor, cell: Cell, case: Case) -> dict[str, Any]:
-    """Remove the highest scores, as many as the known rate says, and train anew."""
-    removed = detection.known_rate(score, cell.rate or FALSE_ALARM)
-    kept = correction.remove(case.train, removed)
+def cut(score: Tensor, cell: Cell, case: Case, factor: float = 1.5) -> dict[str, Any]:
+    """Remove the highest scores, ``factor`` times as many as there are, and train anew."""
+    rate = float(case.train.harmful.double().mean()) or FALSE_ALARM
+    removed = detection.known_rate(score, rate, factor=factor)
+    kept = case.train.subset((~removed).to(case.train.device))
     model = case.retrain(kept, cell.seed)
     return {"model": model, "removed": removed} | ranking(score, case)
+
+
+def isolated(cell: Cell, case: Case) -> Tensor:
+    """ABL's first stage, on a fresh model for a quarter of the epochs."""
+    fresh = case.build(case.train, cell.seed + 10)
+    epochs = max(1, case.epochs // 4)
+    plan = {"epochs": epochs, "seed": cell.seed + 10, "cache": False, "progress": False}
+    return isolation.isolated(fresh, case.train, **plan)
+
+
+def unlearned(cell: Cell, case: Case) -> dict[str, Any]:
+    """ABL: the victim unlearns the share that was learned too easily."""
+    removed = detection.known_rate(isolated(cell, case), ISOLATED, factor=1)
+    model = isolation.unlearned(case.model, case.train, removed, seed=cell.seed)
+    return {"model": model, "removed": removed}
+
+
+def transplanted(cell: Cell, case: Case) -> dict[str, Any]:
+    """Remove what the transplant test says, which is told nothing, and note its verdict."""
+    options = case.plan(case.train) | {"seed": cell.seed}
+    verdict = correction.transplant(case.train, build=case.build, **options)
+    model = case.model
+    if verdict.mask.any():
+        kept = case.train.subset((~verdict.mask).to(case.train.device))
+        model = case.retrain(kept, cell.seed)
+    return {"model": model, "removed": verdict.mask} | judged(verdict, case)
+
+
+def judged(verdict: correction.Verdict, case: Case) -> dict[str, Any]:
+    """The verdict's columns: its call, whether it names what is there, whom it accuses wrongly."""
+    train, accused = case.train, set(verdict.classes)
+    false = train.labels != train.clean_labels
+    guilty = set() if train.target is None else {train.target}
+    wanted = "backdoor" if guilty else "wrong labels" if false.any() else "clean"
+    right = accused == guilty and verdict.call == wanted
+    return {"call": verdict.call, "right": int(right), "accused": len(accused - guilty)}
+
+
+def cleansed(cell: Cell, case: Case) -> dict[str, Any]:
+    """Neural Cleanse: patches reversed on the clean images, the accused classes' unlearned."""
+    found = reversal.reverse(case.model, case.spare)
+    plan = {"cache": False, "progress": False, "seed": cell.seed}
+    model = reversal.neural_cleanse(case.model, case.spare, found, **plan)
+    guilty = set() if case.train.trigger is None else {case.train.target}
+    accused = set(found.classes)
+    call = "backdoor" if accused else "clean"
+    return {
+        "model": model,
+        "call": call,
+        "right": int(accused == guilty),
+        "accused": len(accused - guilty),
+    }
 
 
 def oracle(cell: Cell, case: Case) -> dict[str, Any]:
@@ -106,12 +190,11 @@ def relabel(cell: Cell, case: Case) -> dict[str, Any]:
 
 
 def repair(method: Callable[..., training.Run]) -> Method:
-    """A repair of the victim itself with clean images, 5% of the training set, from the test."""
+    """A repair of the victim itself with the clean images, 5% of the training set."""
 
     def repaired(cell: Cell, case: Case) -> dict[str, Any]:
-        clean = data.stratified(case.test.labels, len(case.train) // 20, cell.seed)
         options = {"cache": False, "progress": False, "seed": cell.seed}
-        return {"model": method(case.model, case.test.subset(clean), **options).model}
+        return {"model": method(case.model, case.spare, **options).model}
 
     return repaired
 

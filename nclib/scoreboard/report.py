@@ -12,13 +12,26 @@ import pandas as pd
 from nclib import places
 from nclib.plots import scoreboard as draw
 from nclib.poisons.metrics import interval
-from nclib.scoreboard.grids import ADVERSARIAL_EPS, EARLY, KINDS, POISONS, SIZES, Size
+from nclib.scoreboard.grids import (
+    ADVERSARIAL_EPS,
+    COUNT,
+    EARLY,
+    FALSE_ALARM,
+    KINDS,
+    ON_SIGNS,
+    SIZES,
+    SPARE,
+    Size,
+)
 from nclib.scoreboard.store import RESULTS, ROOT
 
 BEGIN, END = "<!-- scoreboard: written by nclib.scoreboard report -->\n", "<!-- /scoreboard -->"
 CELL = ["dataset", "poison", "rate", "method"]
+README = "digits"  # the data set that the README shows
+STOPPED, COST, SUCCEEDS = 0.05, 0.01, 0.5  # success after, accuracy lost, success undefended
 METRICS = {
     "auroc": "AUROC: how well the score ranks poison above clean samples",
+    "tpr_1": "Share of the poison found at 1% false positives",
     "accuracy": "Accuracy on clean test images, after the method",
     "asr": "Attack success rate after the method (lower is better)",
 }
@@ -41,7 +54,7 @@ def summary(rows: pd.DataFrame, by: list[str] = CELL) -> pd.DataFrame:
     together, they are averaged within a seed first. One seed gives a mean without an interval.
     """
     found = []
-    for metric in METRICS:
+    for metric in (m for m in METRICS if m in rows):
         known = rows.dropna(subset=[metric])
         for key, group in known.groupby(by, sort=False):
             values = group.groupby("seed")[metric].mean().to_numpy()
@@ -57,12 +70,12 @@ def summary(rows: pd.DataFrame, by: list[str] = CELL) -> pd.DataFrame:
 
 
 def matrix(table: pd.DataFrame, dataset: str, metric: str, value: str = "mean") -> pd.DataFrame:
-    """Methods x poisons of one metric; in the order of ``KINDS`` and ``POISONS``."""
+    """Methods x poisons of one metric; in the order of ``KINDS`` and ``ON_SIGNS``."""
     part = table[(table.dataset == dataset) & (table.metric == metric)].copy()
     part["column"] = [title(p, r) for p, r in zip(part.poison, part.rate, strict=True)]
     wide = part.pivot(index="method", columns="column", values=value)
     wide = wide.reindex([m for m in KINDS if m in wide.index])
-    known = [title(poison, rate) for poison, rates in POISONS for rate in rates]
+    known = [title(poison, rate) for poison, rates in ON_SIGNS for rate in rates]
     return wide[[*(c for c in known if c in wide), *(c for c in wide if c not in known)]]
 
 
@@ -72,27 +85,34 @@ def title(poison: str, rate: float) -> str:
 
 
 def write(results: str | Path = RESULTS, root: str | Path = ROOT) -> list[Path]:
-    """Draw the heat maps, write ``docs/scoreboard.md`` and the README's table; return the paths."""
+    """Draw the heat maps, write ``docs/scoreboard.md`` and the README's part; return the paths."""
     rows, root = read(results), Path(root)
-    table, written = summary(rows), []
-    for dataset in rows.dataset.unique():
-        path = root / "docs" / "figures" / f"scoreboard_{dataset}.png"
-        figure = draw.board({m: matrix(table, dataset, m) for m in METRICS}, dataset)
-        with places.whole(path) as draft:
-            figure.savefig(draft)
-        plt.close(figure)
-        written.append(path)
-    page = root / "docs" / "scoreboard.md"
-    with places.whole(page) as draft:
-        draft.write_text(document(rows, table), encoding="utf-8")
+    table, figures = summary(rows), root / "docs" / "figures"
+    written = [
+        _drawn(
+            {m: matrix(table, name, m) for m in METRICS}, name, figures / f"scoreboard_{name}.png"
+        )
+        for name in rows.dataset.unique()
+    ]
+    pages = {root / "docs" / "scoreboard.md": document(rows, table)}
     readme = root / "README.md"
     if readme.exists() and BEGIN in readme.read_text(encoding="utf-8"):
+        left = {"asr": matrix(table, README, "asr")}
+        written.append(_drawn(left, README, figures / "scoreboard.png"))
         before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-        text = before + BEGIN + short(rows) + END + rest.split(END, 1)[1]
-        with places.whole(readme) as draft:
+        pages[readme] = before + BEGIN + short(rows) + END + rest.split(END, 1)[1]
+    for path, text in pages.items():
+        with places.whole(path) as draft:
             draft.write_text(text, encoding="utf-8")
-        written.append(readme)
-    return [*written, page]
+    return [*written, *pages]
+
+
+def _drawn(maps: dict[str, pd.DataFrame], name: str, path: Path) -> Path:
+    figure = draw.board(maps, name)
+    with places.whole(path) as draft:
+        figure.savefig(draft)
+    plt.close(figure)
+    return path
 
 
 HEAD = """# The scoreboard
@@ -100,28 +120,89 @@ HEAD = """# The scoreboard
 Written by `python -m nclib scoreboard report` from `data/results/scoreboard.csv`. Each cell is the
 mean over the seeds and, in brackets, the 95% Student t interval of that mean, cut to 0 and 1. A
 seed changes the images, the poison, its target class and the start of every training. The network
-is the small CNN.
+is the small CNN; on `cifar10_whole` it is the fast network of `nclib.fast`.
 
-- *Controls.* `none` leaves the set as it is. `random` removes as many samples as a detector does.
-  `oracle` removes exactly the poison.
-- *Detectors* score the features after {early} epochs, at all layers but the first; the mean of the
-  robust z scores counts. They remove 1.5 times the number of poisons, **which nobody knows in
-  practice**: the rows compare rankings. A clean set is cut as if 5% of it were poisoned.
-- *Correctors.* `consensus` and `relabel` decide for themselves how much to change. `fine_tune` and
-  `etf_head` get 5% clean images, taken from the test set.
+- *Controls.* `none` leaves the set as it is. `random` removes as many samples as are poisoned.
+  `oracle` removes exactly the poison. `clean_only` trains on the clean images alone that the
+  repairs are given.
+- *Those that decide* get nothing but the set: `transplant`, `consensus`, `relabel`.
+- *Detectors* rank the samples and are told how many are poisoned, **which nobody knows in
+  practice**: they remove as many (a clean set is cut as if {alarm:.0%} of it were), and, in the
+  rows `_x1.5`, half as many again, as their papers do. The first five score the features after
+  {early} epochs, at all layers but the first (the mean of the robust z scores counts). STRIP,
+  SCALE-UP and IBD-PSC ask the victim about altered images; `abl_isolation` asks what is learned
+  too easily; `asset` holds honest samples down with clean images (its outer loop alone).
+- *Repairs* get clean images, {spare:.0%} of the training set in number, that nobody is trained or
+  measured on otherwise. `random_head` is the control of `etf_head`: a frozen head of random
+  directions. `abl` is given no image; it unlearns the 1% that was learned too easily.
 - *Defences.* `squeezing`: one bit a pixel. `partition`: a vote of ten models on disjoint parts.
   `adversarial`: single-step adversarial training (Wong et al. 2020) with eps {eps}.
 - *Poisons.* `sig` is the variant with relabelled samples, and `wanet` has no noise mode.
   `clean-label` hardens the bases with an eps of .3 on digits and of 16/255 elsewhere, and doubles
-  the trigger at test time.
+  the trigger at test time. Of the adaptive attacks and `input-aware` only the samples with false
+  labels count as poison to be found; their covers count neither way.
 
-To measure a cell again: delete its row, then `python -m nclib scoreboard run digits` (or `mnist`).
+An attack counts where it succeeds with {succeeds} or more undefended; it is *stopped* where its
+success is at most {stopped} afterwards and accuracy falls by at most {cost:.0%}, in the mean over
+the seeds.
+
+To measure a cell again: delete its row, then `python -m nclib scoreboard run digits` (or another
+grid).
 """
+
+
+def stopped(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """What each method does to the attacks that succeed, and to a clean set; one row per method.
+
+    Columns: "needs", "attacks" (that it was tried on), "stopped", "worst" (the largest success
+    after it), "cost" (the most accuracy it loses under an attack), "clean_removed" and "accused"
+    (of a clean set: the share removed, classes accused in the mean), "seconds" (median).
+    """
+    rows = rows[rows.dataset == dataset]
+    place = ["poison", "rate"]
+    before = rows[rows.method == "none"].groupby(place)[["accuracy", "asr"]].mean()
+    before = before[before.asr >= SUCCEEDS]
+    found = []
+    for method, part in rows.groupby("method", sort=False):
+        after = part.groupby(place)[["accuracy", "asr"]].mean()
+        after = after[after.index.isin(before.index)]
+        cost = before.accuracy.reindex(after.index) - after.accuracy
+        clean = part[part.poison == "clean"]
+        found.append(
+            {
+                "method": method,
+                "needs": part.needs.iloc[0],
+                "attacks": len(after),
+                "stopped": int(((after.asr <= STOPPED) & (cost <= COST)).sum()),
+                "worst": after.asr.max(),
+                "cost": cost.max(),
+                "clean_removed": clean.fpr.mean(),
+                "accused": clean.accused.mean(),
+                "seconds": part.seconds.median(),
+            }
+        )
+    table = pd.DataFrame(found).set_index("method")
+    return table.reindex([method for method in KINDS if method in table.index])
+
+
+def _stopped(rows: pd.DataFrame, dataset: str) -> str:
+    """``stopped`` as a table of the page."""
+    table = stopped(rows, dataset)
+    titles = ("needs", "stopped", "worst success", "worst cost in accuracy")
+    lines = _header([*titles, "removed of a clean set", "seconds"])
+    for method, row in table.iterrows():
+        removed = "" if pd.isna(row.clean_removed) else f"{row.clean_removed:.1%}"
+        counts = f"{row.stopped} of {row.attacks}"
+        cells = (row.needs, counts, f"{row.worst:.2f}", f"{row.cost:.3f}", removed)
+        lines.append(f"| `{method}` | " + " | ".join(cells) + f" | {row.seconds:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     """The page of the readers' site."""
-    parts = [HEAD.format(early=EARLY, eps=ADVERSARIAL_EPS)]
+    fixed = {"early": EARLY, "eps": ADVERSARIAL_EPS, "spare": SPARE, "alarm": FALSE_ALARM}
+    limits = {"stopped": STOPPED, "cost": COST, "succeeds": SUCCEEDS}
+    parts = [HEAD.format(**fixed, **limits)]
     for dataset in rows.dataset.unique():
         size = SIZES.get(dataset, Size(None, None, 0))
         shape = f" of {size.pixels} x {size.pixels} pixels" if size.pixels else ""
@@ -130,6 +211,7 @@ def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
             f"{size.epochs or '?'} epochs, {_seeds(rows[rows.dataset == dataset])} seeds."
             f"{_failures(table, dataset)}\n"
         )
+        parts.append(f"### {dataset}: attacks stopped\n\n{_stopped(rows, dataset)}")
         parts.append(
             f"![Heat maps of the board on {dataset}: AUROC, accuracy and attack success, methods "
             f"by poisons; the tables below hold the same numbers]"
@@ -177,29 +259,21 @@ def _cell(mean: Any, low: Any, high: Any) -> str:
     return f"{mean:.2f}" if pd.isna(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def short(rows: pd.DataFrame, dataset: str = "digits") -> str:
-    """The README's table: per method accuracy on clean data and under flips, ASR over triggers."""
-    rows = rows[rows.dataset == dataset]
-    seeds = rows.groupby(["poison", "rate"]).seed.transform("nunique")
-    rows = rows[seeds == seeds.max()]  # a mean over backdoors needs all of them at every seed
-    backdoors = rows.dropna(subset=["asr"])
-    columns = {
-        "accuracy, clean set": (rows[rows.poison == "clean"], "accuracy"),
-        "accuracy, 20% flips": (rows[rows.poison == "flip"], "accuracy"),
-        f"attack success, {backdoors.groupby(['poison', 'rate']).ngroups} backdoors": (
-            backdoors,
-            "asr",
-        ),
-    }
-    found = {
-        name: summary(part, ["method"]).query("metric == @metric").set_index("method")
-        for name, (part, metric) in columns.items()
-    }
-    lines = _header(columns)
-    for method in [m for m in KINDS if m in set(rows.method)]:
-        cells = [
-            _cell(*part.loc[method, ["mean", "low", "high"]]) if method in part.index else ""
-            for part in found.values()
-        ]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def short(rows: pd.DataFrame) -> str:
+    """The README's picture of the board, and a sentence about it."""
+    table = stopped(rows, README)
+    told = table[table.needs.str.startswith(COUNT) & (table.index != "random")]
+    sentence = ""
+    if "transplant" in table.index and len(told):
+        ours, best = table.loc["transplant"], str(told.stopped.idxmax())
+        sentence = (
+            f"Of the {ours.attacks} attacks that succeed on {README}, the transplant test, which "
+            f"is told nothing, stops {ours.stopped}; of the detectors that are told how much is "
+            f"poisoned `{best}` stops most, {told.stopped[best]}. "
+        )
+    return (
+        f"{sentence}[All methods, data sets and costs](docs/scoreboard.md); lesson 16 puts a "
+        "detector of your own beside them.\n\n"
+        "![Heat map of the attack success that is left after each method, methods by attacks; the "
+        "page of the scoreboard has the numbers](docs/figures/scoreboard.png)\n"
+    )

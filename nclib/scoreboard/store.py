@@ -14,15 +14,22 @@ OUT = ROOT / "data" / "results" / "scoreboard.csv"  # the same in a checkout, ne
 COLUMNS = (
     *Cell._fields,
     "kind",
+    "needs",  # what the method is given beside the set
+    "call",  # of a method that gives a verdict: "clean", "wrong labels", "backdoor", "cannot tell"
+    "right",  # whether the verdict names what is there
+    "accused",  # classes without a backdoor that it accuses
     "auroc",  # of the score, before any cut
-    "tpr_5",  # true positive rate at 5% false positives
+    "tpr_1",  # true positive rate at 1% false positives
+    "tpr_5",  # and at 5%
+    "tpr",  # share of the harmful samples that are removed
+    "fpr",  # share of the clean samples that are removed
     "poison_count",
-    "poison_left",
-    "clean_removed",  # share of the clean samples
     "accuracy",  # on the clean test set, after the method
     "asr",  # attack success rate, after the method
     "control_asr",  # of a model trained on the clean set
     "seconds",
+    "source",  # of photographs: which copies
+    "device",
     "torch",
 )
 
