@@ -208,7 +208,7 @@ def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
         shape = f" of {size.pixels} x {size.pixels} pixels" if size.pixels else ""
         parts.append(
             f"## {dataset}\n\n{size.train or 'All'} training images{shape}, "
-            f"{size.epochs or '?'} epochs, {_seeds(rows[rows.dataset == dataset])} seeds."
+            f"{size.epochs or '?'} epochs, {_seeds(rows[rows.dataset == dataset])}."
             f"{_failures(table, dataset)}\n"
         )
         parts.append(f"### {dataset}: attacks stopped\n\n{_stopped(rows, dataset)}")
@@ -235,7 +235,7 @@ def _failures(table: pd.DataFrame, dataset: str) -> str:
 def _seeds(rows: pd.DataFrame) -> str:
     counts = rows.groupby(CELL).seed.nunique()
     low, high = counts.min(), counts.max()
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low} seed{'s' if low > 1 else ''}" if low == high else f"{low} to {high} seeds"
 
 
 def _markdown(table: pd.DataFrame, dataset: str, metric: str) -> str:
@@ -272,8 +272,7 @@ def short(rows: pd.DataFrame) -> str:
             f"poisoned `{best}` stops most, {told.stopped[best]}. "
         )
     return (
-        f"{sentence}[All methods, data sets and costs](docs/scoreboard.md); lesson 16 puts a "
-        "detector of your own beside them.\n\n"
+        f"{sentence}[All methods, data sets and costs](docs/scoreboard.md).\n\n"
         "![Heat map of the attack success that is left after each method, methods by attacks; the "
         "page of the scoreboard has the numbers](docs/figures/scoreboard.png)\n"
     )
