@@ -6,6 +6,7 @@ exercise, and what stands in ``BY_HAND``.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import fractions
 import functools
@@ -23,11 +24,11 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
 from sklearn.neighbors import NearestCentroid
-from torch import Tensor
+from torch import Tensor, nn
 from torch.accelerator import current_accelerator
 from torch.backends.mps import is_available as mps_is_available
 from torch.cuda import is_available as cuda_is_available
-from torch.nn.functional import cross_entropy, kl_div, one_hot
+from torch.nn.functional import conv2d, cross_entropy, kl_div, one_hot
 
 from nclib import attacks
 from nclib.course.exercises import find
@@ -38,6 +39,7 @@ WITH_GRADIENT = {"09.adversarial_loss", "11.straight_through"}
 FLOAT32 = {
     *("03.collision_step", "06.fgsm", "06.stranger", "07.integrated", "07.better_map"),
     *("09.adversarial_loss", "10.margin_pgd"),
+    "12.interval_bounds",
 }
 # the form itself is asked for: a device, a tensor in float64
 TENSOR = {"00.pick_device"}
@@ -587,6 +589,75 @@ def _bound_of_scipy(hits, n, alpha):
     return test.proportion_ci(1 - alpha, method="exact").low
 
 
+def _buy_loop(price, value, budget):
+    total = 0.0
+    for v, p in sorted(zip(value, price, strict=True), key=lambda pair: pair[1] / pair[0]):
+        spent = min(p, budget)
+        total, budget = total + v * spent / p, budget - spent
+    return total
+
+
+def _buy_torch(price, value, budget):
+    price, value = torch.as_tensor(price), torch.as_tensor(value)
+    order = (value / price).argsort(descending=True)
+    before = price[order].cumsum(0) - price[order]
+    share = ((budget - before) / price[order]).clamp(0, 1)
+    return (share * value[order]).sum()
+
+
+def _buy_rest(price, value, budget):
+    order = np.argsort(price / value)
+    whole = int(np.searchsorted(np.cumsum(price[order]), budget, side="right"))
+    rest = budget - price[order][:whole].sum()
+    last = order[whole]
+    return value[order][:whole].sum() + rest * value[last] / price[last]
+
+
+def _two_sided_isf(first, second, sigma):
+    return np.maximum(0, sigma * (scipy.stats.norm.isf(second) - scipy.stats.norm.isf(first)) / 2)
+
+
+def _two_sided_torch(first, second, sigma):
+    a, b = torch.special.ndtri(torch.tensor([first, second], dtype=torch.float64))
+    return (sigma / 2 * (a - b)).clamp_min(0)
+
+
+def _bounds_by_sign(layers, low, high):
+    """The positive weights take low to low, the negative ones take high to low."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+            low, high = (
+                low @ plus.T + high @ minus.T + layer.bias,
+                high @ plus.T + low @ minus.T + layer.bias,
+            )
+        elif isinstance(layer, nn.Conv2d):
+            plus, minus = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+            place = {"stride": layer.stride, "padding": layer.padding}
+            two = [
+                conv2d(a, plus, layer.bias, **place) + conv2d(b, minus, **place)
+                for a, b in ((low, high), (high, low))
+            ]
+            low, high = two
+        else:
+            low, high = layer(low), layer(high)
+    return [low, high]
+
+
+def _bounds_by_copy(layers, low, high):
+    for layer in layers:
+        if not hasattr(layer, "weight"):
+            low, high = layer(low), layer(high)
+            continue
+        other = copy.deepcopy(layer)
+        with torch.no_grad():
+            other.weight.abs_()
+            other.bias.zero_()
+        middle, half = layer((low + high) / 2), other((high - low) / 2)
+        low, high = middle - half, middle + half
+    return low, high
+
+
 def _certificate_trial(votes):
     label, poisons = int(votes.argmax()), 0
     while True:
@@ -753,6 +824,9 @@ BY_HAND: dict[str, dict[str, object]] = {
             else 0
         ),
     },
+    "12.buy": {"a loop": _buy_loop, "torch": _buy_torch, "a fractional rest": _buy_rest},
+    "12.two_sided": {"the upper tail": _two_sided_isf, "torch": _two_sided_torch},
+    "12.interval_bounds": {"signs of weights": _bounds_by_sign, "deep copies": _bounds_by_copy},
     "12.certificate": {"by trial": _certificate_trial, "numpy": _certificate_numpy},
     "13.langevin_step": {"backward": _langevin_backward},
     "13.noised": {"a loop": _noised_loop, "cumprod": _noised_steps},

@@ -383,6 +383,73 @@ def test_order_of_the_samples_does_not_matter():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_each_predictor_of_a_finite_aggregation_sees_its_parts():
+    seers = partition.reach(5, 3, seed=1)
+    assert seers.shape == (15, 3)
+    assert all(len(set(row)) == 3 for row in seers.tolist())  # each part reaches three predictors
+    assert (torch.bincount(seers.flatten(), minlength=15) == 3).all()  # and each sees three parts
+    train, _ = data.load("digits", n_train=300, device="cpu")
+    where = partition.parts(train.images, 15, seed=1)
+    seen = partition.train(train, 5, lambda part, i: part, spread=3, seed=1)
+    for i, part in enumerate(seen):
+        wanted = torch.isin(where, torch.where((seers == i).any(1))[0])
+        assert len(part) == int(wanted.sum())
+        assert torch.equal(
+            part.images.sum((1, 2, 3)).sort().values,
+            train.images[wanted].sum((1, 2, 3)).sort().values,
+        )
+    assert torch.equal(partition.reach(5)[:, 0], torch.arange(5))  # disjoint parts
+
+
+def test_the_seed_moves_the_parts():
+    images = torch.rand(50, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    first, second = (partition.parts(images, 7, seed) for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(partition.parts(images, 7, 1), second)
+
+
+def test_without_a_spread_the_finite_certificate_is_that_of_the_votes():
+    draw = torch.Generator().manual_seed(0)
+    said = torch.randint(4, (200, 9), generator=draw)
+    counts = torch.nn.functional.one_hot(said, 4).sum(1)
+    labels, tolerated = partition.certificate(counts)
+    again, finite = partition.finite_certificate(said, partition.reach(9), 4)
+    assert torch.equal(labels, again)
+    short = counts.gather(1, labels[:, None])[:, 0] <= tolerated  # no vote of the first is left
+    assert torch.equal(finite[~short], tolerated[~short]) and (finite >= tolerated).all()
+
+
+def test_the_finite_certificate_holds_against_brute_force():
+    draw = torch.Generator().manual_seed(0)
+    seers, classes = partition.reach(3, 2, seed=2), 3
+    said = torch.randint(-1, classes, (150, 6), generator=draw).clamp_min(-1)
+    said[:, 0] = said[:, 0].clamp_min(0)
+    labels, tolerated = partition.finite_certificate(said, seers, classes)
+    for row, label, count in zip(said, labels.tolist(), tolerated.tolist(), strict=True):
+        for chosen in combinations_with_replacement(range(6), count):
+            for rival in set(range(classes)) - {label}:
+                changed = row.clone()
+                changed[seers[list(chosen)].flatten()] = rival
+                votes = torch.bincount(changed[changed >= 0], minlength=classes)
+                assert int(votes.argmax()) == label
+
+
+def test_poisons_within_the_finite_certificate_do_nothing():
+    train, test = data.load("digits", device="cpu")
+    options = {"spread": 2, "seed": 3}
+    said = partition.named(partition.train(train, 10, nearest_mean, **options), test.images, 10)
+    labels, tolerated = partition.finite_certificate(said, partition.reach(10, **options), 10)
+    assert (labels == test.labels).float().mean() > 0.8
+    changed = train.labels.clone()
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:2]
+    changed[chosen] = (changed[chosen] + 1) % 10
+    poisoned = data.ImageSet(train.images, changed, train.classes)
+    experts = partition.train(poisoned, 10, nearest_mean, **options)
+    after = partition.votes(experts, test.images, 10).argmax(1)
+    held = tolerated >= 2
+    assert held.any() and torch.equal(after[held], labels[held])
+
+
 def test_norm_is_scipys():
     assert radius(0.8, 2.0) == pytest.approx(2 * norm.ppf(0.8))
     assert beta.ppf(0.01, 5, 6) == pytest.approx(lower_bound(5, 10, 0.01))

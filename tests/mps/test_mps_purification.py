@@ -41,7 +41,7 @@ def test_the_baselines(digits):
 
 def test_the_certificates_of_the_experiment(digits, monkeypatch):
     monkeypatch.setattr(data, "load", lambda *_, **__: (digits, digits))
-    row = certified.partitioned("digits", 3, DEVICE)
+    row = certified.partitioned("digits", 3, 1, 0, DEVICE)
     assert row["clean_accuracy"] == 1 and 0 <= row["poisons_0"] <= 1
     monkeypatch.setitem(certified.SIZES, "digits", (None, 1, 10, 10))
     row = certified.smoothed("digits", 0.5, 20, 0, DEVICE)

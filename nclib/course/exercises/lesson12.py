@@ -1,4 +1,4 @@
-"""Exercises of lesson 12: the Clopper-Pearson bound, the radius, the vote of disjoint parts."""
+"""Exercises and predictions of lesson 12: buying, bounds and radii, intervals, votes of parts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linprog
 from scipy.stats import beta, binom, norm
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, number, tensor
+from nclib.course.exercises import Wrong, close, exercise, expect, prediction, tensor, usual
 from nclib.defenses import partition, smoothing
 
 
@@ -74,7 +76,8 @@ def _(answer: Any) -> None:
         "and that of the runner-up; with 1 - share for the runner-up it comes to sigma times one": (
             exact / 2
         ),
-        "with 1 - share for the runner-up the difference is twice the quantile: halve it": 2 * exact,
+        "with 1 - share for the runner-up the difference is twice the quantile: halve it": 2
+        * exact,
         "the radius is measured in sigmas: multiply by sigma": exact / 0.4,
         "sigma itself counts, not its square": exact * 0.4,
         "the quantile is that of the standard normal, norm.ppf, not norm.cdf": (
@@ -90,39 +93,196 @@ def _(answer: Any) -> None:
         close(far, distance, "the radius of a plane at a known distance", atol=1e-5)
 
 
-number(
-    "12.most",
-    2.4,
-    2.55,
-    reference=2.463,
-    hints=(
-        "All 1000 draws are hits. What is the bound on the share then?",
-        "The bound is alpha ** (1/n), a little more than 0.993.",
-        "Phi^-1 of that: norm.ppf(0.001 ** (1 / 1000)).",
-    ),
-    unit="sigma",
-    why={
-        3.09: "Phi^-1(1 - alpha) forgets the number of draws: the share itself is bounded first",
-        3.199: "that is the figure for 10,000 draws; here there are 1000",
-        3.811: "that is the paper's figure, for 100,000 draws; here there are 1000",
-        1.2316: "half of it: the paper's sigma / 2 stands before a difference of two quantiles",
-        0.616: "in sigmas, please, not in units of the pixels",
-    },
-)
+def _buy(price: np.ndarray, value: np.ndarray, budget: float) -> float:
+    order = np.argsort(-value / price)
+    spent = np.minimum(np.cumsum(price[order]), budget)
+    return float((np.diff(spent, prepend=0) * value[order] / price[order]).sum())
 
-choice(
-    "12.sigma",
-    "larger radii, fewer images",
-    ("larger radii, more images", "larger radii, fewer images", "smaller radii, more images"),
+
+def _by(key: np.ndarray, price: np.ndarray, value: np.ndarray, budget: float) -> float:
+    """What the budget buys in the order of ``key``, smallest first."""
+    order = np.argsort(key, kind="stable")
+    spent = np.minimum(np.cumsum(price[order]), budget)
+    return float((np.diff(spent, prepend=0) * value[order] / price[order]).sum())
+
+
+@exercise(
+    "12.buy",
+    reference=_buy,
     hints=(
-        "The largest possible radius is a number times sigma.",
-        "And what does the model still see under twice the noise?",
+        "Which cell gives the most value for a unit of price? Buy that one first.",
+        "np.argsort(-value / price) is the order. np.cumsum(price[order]) is what has been spent.",
+        "Cut that at the budget; np.diff(..., prepend=0) is what goes into each cell, and the last "
+        "one is bought in part.",
     ),
-    why={
-        "larger radii, more images": "under more noise the model loses some of the images",
-        "smaller radii, more images": "the radius is sigma times a number",
-    },
 )
+def _(answer: Any) -> None:
+    dice = np.random.default_rng(0)
+    for count, budget in ((6, 0.3), (40, 0.1), (40, 0.7)):
+        price, value = dice.dirichlet(np.ones(count)), dice.dirichlet(np.ones(count))
+        before = price.copy(), value.copy()
+        found = float(tensor(answer(price, value, budget), "the value"))
+        same = np.array_equal(before[0], price) and np.array_equal(before[1], value)
+        expect(same, "the prices or values you were given have changed")
+        ones = np.ones((1, count))  # an independent fact: a linear program over what is spent
+        bounds = [(0, p) for p in price]
+        best = -linprog(-value / price, ones, budget, bounds=bounds).fun
+        order = np.argsort(-value / price)
+        whole = np.cumsum(price[order]) <= budget
+        mistakes = {
+            "you buy the most valuable cells first, whatever they cost": _by(
+                -value, price, value, budget
+            ),
+            "you buy the cheapest cells first, whatever they are worth": _by(
+                price, price, value, budget
+            ),
+            "you rank by the difference; what counts is the value for each unit of the price": _by(
+                price - value, price, value, budget
+            ),
+            "you begin with the worst bargain: turn the order around": _by(
+                value / price, price, value, budget
+            ),
+            "a rest of the budget is left: the last cell may be bought in part": float(
+                value[order][whole].sum()
+            ),
+            "the last cell is bought whole, and the budget does not reach for it": float(
+                value[order][: int(whole.sum()) + 1].sum()
+            ),
+        }
+        for word, wrong in mistakes.items():
+            expect(abs(found - wrong) > 1e-6 or abs(wrong - best) < 1e-9, word)
+        expect(found < best + 1e-6, f"{found:.4f} is more than the budget can buy, {best:.4f}")
+        expect(found > best - 1e-6, f"{found:.4f} is less than the budget can buy, {best:.4f}")
+
+
+def _two_sided(first: float, second: float, sigma: float) -> float:
+    return float(max(0.0, sigma / 2 * (norm.ppf(first) - norm.ppf(second))))
+
+
+@exercise(
+    "12.two_sided",
+    reference=_two_sided,
+    hints=(
+        "After a shift of length d the first class keeps Phi(Phi^-1(first) - d / sigma) at worst.",
+        "The second rises to Phi(Phi^-1(second) + d / sigma) at most. When do the two meet?",
+        "sigma / 2 * (norm.ppf(first) - norm.ppf(second)), and 0 where that is negative.",
+    ),
+)
+def _(answer: Any) -> None:
+    for first, second, sigma in ((0.6, 0.1, 0.4), (0.45, 0.2, 1.0), (0.9, 0.1, 0.25)):
+        found = float(tensor(answer(first, second, sigma), "the radius"))
+        left, right = float(norm.ppf(first)), float(norm.ppf(second))
+        mistakes = {
+            "halve it: the two classes meet in the middle": sigma * (left - right),
+            "that forgets the second class": max(0.0, sigma * left),
+            "the quantile is norm.ppf, not norm.cdf": sigma
+            / 2
+            * (norm.cdf(first) - norm.cdf(second)),
+            "the shares themselves are subtracted: take their quantiles first": (
+                sigma / 2 * (first - second)
+            ),
+            "the quantile of the difference is not the difference of the quantiles": (
+                sigma / 2 * float(norm.ppf(first - second))
+            ),
+            "multiply by sigma": (left - right) / 2,
+        }
+        right_one = _two_sided(first, second, sigma)
+        for word, wrong in mistakes.items():
+            expect(abs(found - wrong) > 1e-6 or abs(wrong - right_one) < 1e-9, word)
+        kept, risen = norm.cdf(left - found / sigma), norm.cdf(right + found / sigma)
+        expect(
+            abs(kept - risen) < 1e-6,
+            f"after a shift of {found:.4f} the first class has {kept:.4f} at worst and the second "
+            f"{risen:.4f} at most; at the radius they are equal",
+        )
+    none = float(tensor(answer(0.2, 0.3, 0.5), "the radius"))
+    expect(abs(none) < 1e-9, f"where the second is larger the radius is 0, not {none:.3f}")
+
+
+def _interval_bounds(layers: nn.Sequential, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    for layer in layers:
+        if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+            low, high = layer(low), layer(high)
+            continue
+        middle, half = layer((low + high) / 2), (high - low) / 2
+        if isinstance(layer, nn.Linear):
+            half = half @ layer.weight.abs().T
+        else:
+            half = conv2d(half, layer.weight.abs(), None, layer.stride, layer.padding)
+        low, high = middle - half, middle + half
+    return low, high
+
+
+def _corners(low: Tensor, high: Tensor) -> Tensor:
+    """All corners ``[2^D, D]`` of the box from ``low`` ``[D]`` to ``high``."""
+    return torch.cartesian_prod(*torch.stack([low, high], 1))
+
+
+@exercise(
+    "12.interval_bounds",
+    reference=_interval_bounds,
+    hints=(
+        "ReLU and Flatten keep the order, so they take low to low and high to high.",
+        "A linear or convolution layer takes the middle of the box to the middle of the new box; the "
+        "half width goes through the absolute weights, without the bias.",
+        "half @ layer.weight.abs().T; or conv2d(half, layer.weight.abs(), None, layer.stride, "
+        "layer.padding). Then low, high = middle - half, middle + half.",
+    ),
+)
+def _(answer: Any) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        conv, line = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Linear(8, 3)
+        low = torch.rand(2, 1, 3, 3)
+        high = low + torch.rand(2, 1, 3, 3)
+    net = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), line)
+    with torch.no_grad():
+        for layers, what in ((nn.Sequential(conv), "a convolution"), (net, "the whole network")):
+            pair = answer(layers, low.clone(), high.clone())
+            fine = isinstance(pair, (tuple, list)) and len(pair) == 2
+            expect(fine, "return two things: the lower and the upper bounds")
+            found = [tensor(one, "the bounds").float() for one in pair]
+            least, most = _exact_box(conv, line if layers is net else None, low, high)
+            shapes = f"the bounds of {what} should have the shape {tuple(least.shape)}"
+            expect(all(one.shape == least.shape for one in found), shapes)
+            middle, half = conv((low + high) / 2), (high - low) / 2
+            biased = conv2d(half, conv.weight.abs(), conv.bias, conv.stride, conv.padding)
+            mistakes = {
+                "low and high change places where a weight is negative: the half width goes through "
+                "the absolute weights": torch.maximum(conv(low), conv(high)),
+                "the half width goes through the absolute weights *without* the bias": (
+                    middle + biased
+                ),
+                "the half width goes through the *absolute* weights; with their signs it shrinks": (
+                    middle + conv2d(half, conv.weight, None, conv.stride, conv.padding)
+                ),
+            }
+            if layers is not net:
+                usual(found[1], mistakes)
+            expect(
+                bool((found[0] <= found[1]).all()), f"for {what} a lower bound is above an upper"
+            )
+            corner = f"some corner of the box lies outside of the bounds of {what}"
+            inside = (found[0] <= least + 1e-5).all() and (found[1] >= most - 1e-5).all()
+            expect(bool(inside), corner)
+            close(found[0], least, f"the lower bound of {what}", atol=1e-4)
+            close(found[1], most, f"the upper bound of {what}", atol=1e-4)
+
+
+def _exact_box(
+    conv: nn.Module, line: nn.Module | None, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The smallest box, layer for layer, by trying all corners: an independent fact."""
+    said = [
+        conv(_corners(a.flatten(), b.flatten()).reshape(-1, 1, 3, 3))
+        for a, b in zip(low, high, strict=True)
+    ]
+    least, most = (torch.stack([getattr(one, f)(0) for one in said]) for f in ("amin", "amax"))
+    if line is None:
+        return least, most
+    hidden = zip(least.relu().flatten(1), most.relu().flatten(1), strict=True)
+    said = [line(_corners(a, b)) for a, b in hidden]
+    return torch.stack([one.amin(0) for one in said]), torch.stack([one.amax(0) for one in said])
 
 
 def _certificate(votes: Tensor) -> Any:
@@ -178,3 +338,52 @@ def _after(votes: torch.Tensor, label: int, poisons: int) -> int:
             if int(changed.argmax()) != label:
                 return int(changed.argmax())
     return label
+
+
+prediction(
+    "12.worst",
+    "A class has 0.9 of the votes. The image moves by one sigma. What share is left at the least?",
+    near=(float(norm.cdf(norm.ppf(0.9) - 1)), 0.01),
+    usual={
+        (
+            0.85,
+            None,
+        ): "that is what the attacker gets by moving without thinking; he may also choose "
+        "where the other tenth lies",
+        (
+            0.78,
+            0.82,
+        ): "he does not win a second tenth, but what lies in his region after the shift: "
+        "more than three times as much",
+        (0.49, 0.51): "one half is the share at the radius, and the radius is 1.28 sigma here",
+        (None, 0.45): "the cloud moves by one sigma only; most of the old one is still in it",
+    },
+)
+
+prediction(
+    "12.most",
+    "All of 1000 draws agree, alpha is 0.001. How large is the radius, in units of sigma?",
+    near=(2.463, 0.005),
+    usual={
+        (
+            3.0,
+            3.15,
+        ): "Phi^-1(1 - alpha) forgets the number of draws: the share itself is bounded first",
+        3.199: "that is the figure for 10,000 draws; here there are 1000",
+        3.811: "that is the paper's figure, for 100,000 draws; here there are 1000",
+        1.2316: "half of it: the paper's sigma / 2 stands before a difference of two quantiles",
+        (10, None): "a thousand agreeing draws do not make the share 1; they bound it by 0.993",
+    },
+    unit="sigma",
+)
+
+prediction(
+    "12.proved",
+    "Share of test images that intervals certify at 2/255, for an ordinary network.",
+    below=0.05,
+    usual={
+        (0.3, 1): "that is what an attack leaves; that one attack fails is no proof that all do",
+        (0.05, 0.3): "each layer takes its box for a box again, although the corners never occur "
+        "together; a few layers are enough to lose all",
+    },
+)

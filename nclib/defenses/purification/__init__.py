@@ -15,7 +15,7 @@ from nclib.defenses.purification.diffusion import (
 )
 from nclib.defenses.purification.energy import Energy, build_energy, langevin, train_energy
 from nclib.defenses.purification.noise import Diverged
-from nclib.defenses.purification.pretrained import halves, purifiers, train_mlps
+from nclib.defenses.purification.pretrained import halves, purifier, purifiers, train_mlps
 from nclib.defenses.purification.store import load, save
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "langevin",
     "load",
     "naive",
+    "purifier",
     "purifiers",
     "purify",
     "reps",

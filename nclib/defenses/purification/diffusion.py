@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, mse_loss
+from torch.nn.functional import interpolate, mse_loss, pixel_shuffle, pixel_unshuffle
 from tqdm.auto import tqdm
 
 from nclib.data import check_images
@@ -57,19 +57,24 @@ def build_diffusion(
     seed: int = 0,
     width: int | None = None,
     t_max: int = 250,
+    patch: int = 1,
 ) -> Diffusion:
     """An untrained "mlp" (for images of this ``shape`` alone) or "conv" (any height and width).
 
-    The conv net is a U of two levels. Raises ``ValueError`` for another ``arch``.
+    The conv net is a U of two levels. It sees ``patch`` x ``patch`` pixels as one, with that many
+    channels: 2 makes it four times as fast, for sides that 2 divides. Raises ``ValueError`` for
+    another ``arch``.
     """
     if arch not in ("mlp", "conv"):
         raise ValueError(f"arch: got {arch!r}; allowed are 'mlp', 'conv'")
     width = width or {"mlp": 256, "conv": 32}[arch]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed32(seed))
-        net = MLPNet(math.prod(shape), width) if arch == "mlp" else SmallUNet(shape[0], width)
+        flat, (channels, *_) = math.prod(shape), shape
+        net = MLPNet(flat, width) if arch == "mlp" else SmallUNet(channels, width, patch)
     model = Diffusion(net, t_max)
     model.recipe = {"arch": arch, "shape": list(shape), "width": width, "t_max": t_max}
+    model.recipe |= {"patch": patch}
     return model
 
 
@@ -119,17 +124,19 @@ class Stage(nn.Module):
 class SmallUNet(nn.Module):
     """Down to half the size and up again, with a bridge at full size: a U-Net of two levels."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, patch: int = 1) -> None:
         super().__init__()
+        self.patch, channels = patch, channels * patch**2
         self.start, self.down = Stage(channels, width), Stage(width, 2 * width, stride=2)
         self.up = Stage(3 * width, width)
         self.end = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         time = embed(t)
-        fine = self.start(x, time)
+        fine = self.start(pixel_unshuffle(x, self.patch), time)
         coarse = interpolate(self.down(fine, time), size=fine.shape[2:], mode="nearest")
-        return self.end(self.up(torch.cat([fine, coarse], 1), time))
+        guess = self.end(self.up(torch.cat([fine, coarse], 1), time))
+        return pixel_shuffle(guess, self.patch)
 
 
 class Borrowed(nn.Module):

@@ -27,19 +27,22 @@ CUT = 2.0  # the bank's images stay within +-2: data lie in [-1, 1]
 class Energy(nn.Module):
     """E(x) ``[N]`` of images ``[N, C, H, W]`` in [-1, 1]; ``eps`` and ``temperature`` to walk with.
 
-    ``net`` maps the images to one number each. ``diverged`` says that training did not hold.
+    ``net`` maps the images to one number each, ``gain`` multiplies it. ``diverged`` says that
+    training did not hold.
     """
 
-    def __init__(self, net: nn.Module, eps: float = 0.0125, temperature: float = 1e-4) -> None:
+    def __init__(
+        self, net: nn.Module, eps: float = 0.0125, temperature: float = 1e-4, gain: float = 1.0
+    ) -> None:
         super().__init__()
         if not (eps > 0 and temperature > 0):
             raise ValueError(f"eps, temperature: got {eps}, {temperature}; both must be above 0")
-        self.net, self.eps, self.temperature = net, eps, temperature
+        self.net, self.eps, self.temperature, self.gain = net, eps, temperature, gain
         self.diverged = False
         self.recipe: dict[str, Any] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).flatten(1).sum(1)
+        return self.gain * self.net(x).flatten(1).sum(1)
 
 
 @gradients
@@ -51,12 +54,14 @@ def build_energy(
     widths: tuple[int, ...] | None = None,
     eps: float = 0.03,
     temperature: float = 5e-4,
+    gain: float = 1.0,
 ) -> Energy:
     """An untrained "mlp" (for images of this ``shape`` alone) or "conv" (any height and width).
 
     Neither normalises: batch statistics would tie one image's energy to the others. The conv net
-    is a small discriminator after SNGAN: 3x3, then 4x4 with stride 2. Raises ``ValueError`` for
-    another ``arch``.
+    is a small discriminator after SNGAN: 3x3, then 4x4 with stride 2. It takes the mean over the
+    places of an image, so the slope at a pixel is small, and a ``gain`` of 16 steepens it. Raises
+    ``ValueError`` for another ``arch``.
     """
     channels, height, width = shape
     net: nn.Module
@@ -71,8 +76,8 @@ def build_energy(
             net = _conv((channels, *widths))
         else:
             raise ValueError(f"arch: got {arch!r}; allowed are 'mlp', 'conv'")
-    model = Energy(net, eps, temperature)
-    model.recipe = recipe | {"widths": list(widths)}
+    model = Energy(net, eps, temperature, gain)
+    model.recipe = recipe | {"widths": list(widths), "gain": gain}
     return model
 
 
