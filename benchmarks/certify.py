@@ -91,7 +91,6 @@ def squeezers() -> None:
                 FeatureSqueezing(clip_values=(0, 1), bit_depth=1),
             ),
             "median 2x2": (squeezing.median, median(2)),
-            "median 3x3": (partial(squeezing.median, size=3), median(3)),
             "JPEG 75": (squeezing.jpeg, JpegCompression((0, 1), 75, channels_first=True)),
         }
         for name, (ours, theirs) in peers.items():
