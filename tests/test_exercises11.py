@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from nclib.attacks import margin
 from nclib.course import verdict
+from nclib.course.exercises.lesson11 import _joint_score as score
+from nclib.course.exercises.lesson11 import _quiet as quiet
 
 
 def too_many_levels(images, bits):
@@ -34,6 +37,10 @@ def mean_of_classes(before, squeezed):
     return torch.stack([(s.softmax(1) - before.softmax(1)).abs().mean(1) for s in squeezed]).amax(0)
 
 
+def cut(logits, labels):
+    return margin(logits, labels).clamp(max=3)
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "word"),
     [
@@ -50,9 +57,21 @@ def mean_of_classes(before, squeezed):
         ("11.straight_through", lambda squeeze, images: squeeze(images).detach(), "no gradient"),
         ("11.wall", 1 / 3, "halfway"),
         ("11.wall", 1 / 14, "three bits"),
-        ("11.trigger", "both go", "full ink"),
-        ("11.trigger", "both stay", "middle grey"),
-        ("11.trigger", "the patch goes, the blend stays", "far from"),
+        ("11.quiet", lambda z, views, y, lam: -quiet(z, views, y, lam), "differs"),
+        ("11.quiet", lambda z, views, y, lam: cut(z, y) + lam * score(z, views), "subtract"),
+        ("11.quiet", lambda z, views, y, lam: margin(z, y) - lam * score(z, views), "not cut off"),
+        ("11.quiet", lambda z, views, y, lam: cut(z, y) - score(z, views), "no effect"),
+        (
+            "11.quiet",
+            lambda z, views, y, lam: (margin(z, y) - lam * score(z, views)).clamp(max=3),
+            "not the whole",
+        ),
+        (
+            "11.quiet",
+            lambda z, views, y, lam: (-margin(z, y)).clamp(max=3) - lam * score(z, views),
+            "turned",
+        ),
+        ("11.quiet", lambda z, views, y, lam: quiet(z, views, y, lam).detach(), "detach nothing"),
     ],
 )
 def test_a_typical_mistake_is_rejected(name, answer, word):

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
@@ -35,16 +36,16 @@ def gallery(
     return figure
 
 
-def bars(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
-    """Accuracy of each defence: one group per name, one bar per column."""
+def bars(table: Mapping[str, Mapping[str, ArrayLike]], title: str) -> Axes:
+    """Accuracy of each defence, a bar per column: the mean of the seeds, a dot for each seed."""
     columns = list(next(iter(table.values())))
-    _, (ax,) = panels(width=1.5 + 0.85 * len(table), height=3.4)
+    _, (ax,) = panels(width=1.5 + 0.95 * len(table), height=3.4)
     width = 0.8 / len(columns)
-    for i, (column, colour) in enumerate(
-        zip(columns, (CLEAN, NEUTRAL, POISON, "0.2"), strict=False)
-    ):
+    for i, (column, colour) in enumerate(zip(columns, (CLEAN, NEUTRAL, POISON), strict=False)):
         places = np.arange(len(table)) + (i - (len(columns) - 1) / 2) * width
-        ax.bar(places, [row[column] for row in table.values()], width, label=column, color=colour)
+        seeds = np.array([np.atleast_1d(row[column]) for row in table.values()])
+        ax.bar(places, seeds.mean(1), width, label=column, color=colour)
+        ax.plot(places, seeds, "k.", ms=3)
     ax.set_xticks(np.arange(len(table)), list(table), fontsize=8)
     ax.set_ylim(0, 1.02)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -53,22 +54,40 @@ def bars(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
 
 def by_eps(
     eps: Sequence[float],
-    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    curves: Mapping[str, ArrayLike],
     walls: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Axes:
-    """Accuracy over eps, a colour per defence; solid is the attacker of kind "knowing"."""
-    _, (ax,) = panels(width=6, height=3.8)
-    for (name, lines), colour in zip(curves.items(), class_colours(len(curves)), strict=True):
-        for kind, values in lines.items():
-            style = "-" if kind == "knowing" else "--"
-            ax.plot(eps, values, style, color=colour, marker="o", ms=4, label=f"{name}, {kind}")
+    """A line per name ``{name: [seeds, eps]}`` with the span of the seeds; walls are dotted."""
+    _, (ax,) = panels(width=6, height=3.6)
+    for (name, runs), colour in zip(curves.items(), class_colours(len(curves)), strict=True):
+        values = np.array(runs)
+        ax.plot(eps, values.mean(0), color=colour, marker="o", ms=4, label=name)
+        ax.fill_between(eps, values.min(0), values.max(0), color=colour, alpha=0.2)
         if walls and name in walls:
             ax.axvline(walls[name], color=colour, linewidth=1, linestyle=":")
     ax.set_ylim(-0.02, 1.02)
-    ax.set_xticks(list(eps))
+    ax.set_xticks(list(eps), [f"{value:.3g}" for value in eps])
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, title, "eps (Linf, share of the grey scale)", "accuracy (share)")
+
+
+def staircase(bits: Sequence[int], eps: float) -> Figure:
+    """A pixel after bit depth over the pixel before, and how far ``eps`` takes a pixel of 0."""
+    figure, axes = panels(len(bits), width=4, height=3.4, sharey=True)
+    before = np.linspace(0, 1, 2001)
+    for b, ax in zip(bits, axes, strict=True):
+        steps = 2**b - 1
+        reached = np.round(eps * steps) / steps
+        ax.plot([0, 1], [0, 1], ":", color="0.6")
+        ax.plot(before, np.round(before * steps) / steps, color=CLEAN)
+        ax.axvspan(0, eps, color=POISON, alpha=0.3)
+        ax.plot(eps, reached, "o", color=POISON)
+        ax.annotate(f"0 becomes {reached:.2g}", (eps, reached), (0.45, 0.06), color=POISON)
+        ax.axvline(0.5 / steps, color="0.3", linestyle="--", linewidth=1)
+        ax.text(0.5 / steps + 0.01, 0.92, f"first edge: 1/{2 * steps}", fontsize=8)
+        label(ax, f"{b} bits, eps {eps:g}", "pixel before", "pixel after")
+    return figure
 
 
 def roc(clean: Tensor, attacked: Mapping[str, Tensor], title: str, at: float = 0.05) -> Figure:

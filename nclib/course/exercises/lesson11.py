@@ -1,4 +1,4 @@
-"""Exercises of lesson 11: bit depth, the wall, the joint score, a gradient for a step."""
+"""Exercises and predictions of lesson 11: bit depth, its wall, the joint score, an attack on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclib.course.exercises import choice, close, exercise, expect, number, tensor, usual
+from nclib import attacks
+from nclib.course.exercises import close, exercise, expect, number, prediction, tensor, usual
 from nclib.defenses.squeezing import bit_depth
 
 
@@ -155,17 +156,79 @@ def _(answer: Any) -> None:
     close(gradient, weights, "the gradient (as if there were no squeezer)")
 
 
-choice(
-    "11.trigger",
-    "the blend goes, the patch stays",
-    ("both go", "both stay", "the blend goes, the patch stays", "the patch goes, the blend stays"),
+def _quiet(before: Tensor, squeezed: Sequence[Tensor], labels: Tensor, lam: float) -> Tensor:
+    return attacks.margin(before, labels).clamp(max=3) - lam * _joint_score(before, squeezed)
+
+
+@exercise(
+    "11.quiet",
     hints=(
-        "One bit keeps what is far from the middle grey. Which trigger is?",
-        "A patch is full ink on empty ground. The blend moves a pixel by a tenth at most.",
+        "The margin: the best wrong logit minus the true one. Fill the true class with "
+        "-torch.inf by scatter before you take the largest.",
+        "margin.clamp(max=3) - lam * joint_score(before, squeezed)",
     ),
-    why={
-        "both go": "a patch of full ink on empty ground is full ink after one bit, too",
-        "both stay": "most pixels that a weak blend moves do not cross the middle grey",
-        "the patch goes, the blend stays": "which of the two is far from the middle grey?",
+    reference=_quiet,
+)
+def _(answer: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    before = 4 * torch.randn(30, 5, generator=draw)
+    squeezed = [before + torch.randn(30, 5, generator=draw) for _ in range(2)]
+    labels = torch.arange(30) % 5
+    true = before.gather(1, labels[:, None]).squeeze(1)
+    margin = before.scatter(1, labels[:, None], -torch.inf).amax(1) - true
+    score = _joint_score(before, squeezed)
+    found = tensor(answer(before, squeezed, labels, 2.0), "the objective")
+    expect(found.shape == (30,), f"one number per image is needed, not {tuple(found.shape)}")
+    usual(
+        found,
+        {
+            "the score is the alarm: subtract it": margin.clamp(max=3) + 2 * score,
+            "the margin is not cut off at 3": margin - 2 * score,
+            "the margin is turned: the best wrong logit minus the true one": (-margin).clamp(max=3)
+            - 2 * score,
+            "lam has no effect: multiply the score by it": margin.clamp(max=3) - score,
+            "cut off the margin, not the whole objective": (margin - 2 * score).clamp(max=3),
+            "the margin is cut off at 3 from above, not from below": margin.clamp(min=3)
+            - 2 * score,
+            "leave the true class out of the largest logit": (before.amax(1) - true).clamp(max=3)
+            - 2 * score,
+        },
+        atol=1e-4,
+    )
+    close(found, margin.clamp(max=3) - 2 * score, "the objective", atol=1e-4)
+    logits = before.clone().requires_grad_()
+    value = answer(logits, squeezed, labels, 2.0)
+    told = "the objective has no gradient: an attack climbs it, so detach nothing"
+    expect(isinstance(value, Tensor) and value.requires_grad, told)
+
+
+prediction(
+    "11.unaware",
+    "Accuracy under an attack that does not know of it, behind the best of the squeezers.",
+    above=0.75,
+    usual={
+        (None, 0.6): "the change of the attack is fine grain, and grain is what filters are for"
+    },
+)
+
+prediction(
+    "11.knowing",
+    "Accuracy behind the best of the squeezers, under an attacker who knows it.",
+    above=0.6,
+    usual={
+        (None, 0.45): "not every filter is an illusion: these images are smooth, and what he may "
+        "change is small",
+        (0.9, None): "he aims at what passes the filter, and some of what he wants does",
+    },
+)
+
+prediction(
+    "11.lambda",
+    "Share of images that are wrong and not flagged, for lambda = 0, .1, 1, 10, 30.",
+    reading="peaks",
+    usual={
+        "rises": "an attacker who minds the score alone leaves the image as it is",
+        "falls": "at 0 he is wrong with much noise, and the detector hears it",
+        "flat": "both ends fail, for opposite reasons",
     },
 )
