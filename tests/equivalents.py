@@ -34,7 +34,7 @@ from nclib import attacks
 from nclib.course.exercises import find
 
 # what the exercise asks for has a gradient: no numpy, no lists
-WITH_GRADIENT = {"09.adversarial_loss", "11.straight_through"}
+WITH_GRADIENT = {"09.adversarial_loss", "11.straight_through", "11.quiet"}
 # a model or a function of float32 takes part
 FLOAT32 = {
     *("03.collision_step", "06.fgsm", "06.stranger", "07.integrated", "07.better_map"),
@@ -537,6 +537,20 @@ def _climb(model, images, labels, eps, steps=20):
     return (images + delta).clamp(0, 1)
 
 
+def _along_lerp(model, images, labels, moved, shares):
+    return torch.stack([cross_entropy(model(images.lerp(moved, t)), labels) for t in shares])
+
+
+def _quiet_loop(before, squeezed, labels, lam):
+    rows = []
+    for i, label in enumerate(labels.tolist()):
+        best, place = before[i].topk(2)
+        wrong = best[1] if int(place[0]) == label else best[0]
+        apart = [(z[i].softmax(0) - before[i].softmax(0)).abs().sum() for z in squeezed]
+        rows.append(torch.minimum(wrong - before[i, label], torch.tensor(3.0)) - lam * max(apart))
+    return torch.stack(rows)
+
+
 def _bits_numpy(images, bits):
     return np.rint(images.numpy() * (2**bits - 1)) / (2**bits - 1)
 
@@ -799,12 +813,14 @@ BY_HAND: dict[str, dict[str, object]] = {
     "08.witness": {"a loop": _witness_loop, "the diagonal filled": _witness_masked},
     "09.worst_margin": {"a loop": _worst_loop, "numpy": _worst_numpy},
     "09.adversarial_loss": {"a loop of one's own": _loss_of_own_loop, "by hand": _loss_by_hand},
+    "09.along": {"lerp": _along_lerp},
     "09.trades_loss": {"kl_div": _trades_kl, "numpy": _trades_numpy},
     "10.soft_cross_entropy": {"numpy": _soft_numpy, "einsum": _soft_einsum},
     "10.logit_gradient": {"autograd": _gradient_autograd, "in place": _gradient_in_place},
     "10.margin_pgd": {"a loop on the change": _climb},
     "11.bit_depth": {"numpy": _bits_numpy, "levels": _bits_levels, "floor": _bits_floor},
     "11.joint_score": {"a loop": _joint_loop, "numpy": _joint_numpy},
+    "11.quiet": {"a loop, top 2": _quiet_loop},
     "11.straight_through": {
         "the other order": lambda squeeze, x: squeeze(x).detach() + x - x.detach(),
         "a Function": lambda squeeze, x: _Through.apply(x, squeeze),

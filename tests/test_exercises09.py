@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from nclib import attacks
 from nclib.course import verdict
 from nclib.course.exercises import find
+from nclib.course.exercises.lesson09 import _along as walk
 from nclib.course.exercises.lesson09 import _worst_margin as right
 
 
@@ -42,6 +43,19 @@ def divergence(a, b):
 
 def downhill(model, x, y, eps, steps=3):
     return cross_entropy(model(attacks.pgd(model, x, 1 - y, eps, steps=steps)), y)
+
+
+def straight_line(m, x, y, moved, shares):
+    start, end = walk(m, x, y, moved, (0, 1))
+    return [start + share * (end - start) for share in shares]
+
+
+def in_place(m, x, y, moved, shares):
+    losses = []
+    for share in shares:
+        x += share * (moved - x)
+        losses.append(float(cross_entropy(m(x), y)))
+    return losses
 
 
 WRONG = [
@@ -116,12 +130,21 @@ WRONG = [
         "add it",
     ),
     ("09.trades_loss", lambda c, h, y, beta: beta * divergence(c, h), "missing"),
-    ("09.clean_accuracy", "rises", "harder"),
-    ("09.clean_accuracy", "stays", "at first"),
-    ("09.what_rises", "PGD accuracy", "lost"),
-    ("09.what_rises", "neither", "which images"),
-    ("09.nc1_with_eps", "falls", "attacked"),
-    ("09.helps_against", "patch", "reach"),
+    ("09.along", lambda m, x, y, moved, shares: walk(m, moved, y, x, shares), "other way round"),
+    ("09.along", lambda m, x, y, moved, shares: walk(m, x, y, x, shares), "do not move"),
+    (
+        "09.along",
+        lambda m, x, y, moved, shares: walk(m, x, y, moved, [1] * 4),
+        "a share of the way",
+    ),
+    (
+        "09.along",
+        lambda m, x, y, moved, shares: [len(x) * v for v in walk(m, x, y, moved, shares)],
+        "take the mean",
+    ),
+    ("09.along", straight_line, "not the loss"),
+    ("09.along", in_place, "stay as they were"),
+    ("09.along", lambda m, x, y, moved, shares: walk(m, x, y, moved, shares)[:2], "per share"),
 ]
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, label, panels, plt
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels, plt
 
 
 def over(
@@ -97,27 +97,13 @@ def checklist(reports: Mapping[str, pd.DataFrame]) -> Axes:
     return label(ax, "Symptoms of masked gradients (share of images)", "network", "")
 
 
-def tradeoff(table: pd.DataFrame) -> Figure:
-    """Accuracy by the eps of the attack, one line per eps of the training; the band spans seeds.
-
-    ``table`` has the columns trained, eps, accuracy.
-    """
-    figure, axes = panels(2, width=4.8, height=3.5)
-    look = {"errorbar": ("pi", 100), "marker": "o", "ax": axes[0], "palette": "viridis"}
-    sns.lineplot(
-        table, x="eps", y="accuracy", hue="trained", hue_norm=(0, 0.4), legend="full", **look
-    )
-    axes[0].legend(title="eps in training", fontsize=8, title_fontsize=8)
-    label(axes[0], "Robustness", "eps of the attack (image units)", "accuracy under PGD")
-    mean = table.groupby(["trained", "eps"]).accuracy.mean().unstack()
-    axes[1].plot(mean.index, mean[0.0], marker="o", color=NEUTRAL, label="clean images")
-    for eps, colour in ((0.1, CLEAN), (0.2, POISON)):
-        axes[1].plot(mean.index, mean[eps], marker="o", color=colour, label=f"PGD, eps {eps:g}")
-    axes[1].legend(fontsize=8)
-    label(axes[1], "What it costs, what it buys", "eps in training (image units)", "accuracy")
-    for ax in axes:
-        ax.set_ylim(-0.02, 1.02)
-    return figure
+def joint(points: Mapping[str, np.ndarray], x: str, y: str, title: str) -> Axes:
+    """One dot per network ``{name: [seeds, 2]}``, a colour per name."""
+    _, (ax,) = panels(width=6.6, height=3.8)
+    for (name, pairs), colour in zip(points.items(), class_colours(len(points)), strict=True):
+        ax.scatter(*pairs.T, color=colour, s=45, label=name)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return label(ax, title, x, y)
 
 
 def overfitting(histories: Mapping[str, Mapping[str, list]]) -> Figure:
@@ -151,16 +137,18 @@ def bars(shares: Mapping[str, Mapping[str, Sequence[float]]], y: str, title: str
 
 
 def gradients(images: Tensor, rows: Mapping[str, Tensor], title: str) -> Figure:
-    """Images above, input gradients of each network below, each on its own scale."""
-    count = len(images)
-    shape = (1 + len(rows), count)
-    figure, axes = plt.subplots(*shape, figsize=(1.3 * count, 1.4 * shape[0]), squeeze=False)
+    """Images above, the gradient of each network below, mean over colours, on its own scale."""
+    shape = (1 + len(rows), len(images))
+    figure, axes = plt.subplots(*shape, figsize=(1.4 * shape[1], 1.4 * shape[0]), squeeze=False)
     for line, (name, row) in zip(axes, {"image": images, **rows}.items(), strict=True):
         for ax, pixels in zip(line, row, strict=True):
-            values = pixels.detach().cpu().mean(0).numpy()
-            top = np.abs(values).max() or 1
-            look = {"cmap": "gray_r", "vmin": 0} if name == "image" else {"vmin": -top}
-            ax.imshow(values, **({"cmap": "RdBu_r", "vmax": top} | look))
+            values = pixels.detach().cpu().permute(1, 2, 0).numpy()
+            if name != "image":
+                values = values.mean(2)
+                top = np.abs(values).max() or 1
+                ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
+            else:
+                ax.imshow(values.squeeze(), vmin=0, vmax=1)
             ax.axis("off")
         line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
     figure.suptitle(title, fontsize=10)

@@ -1,8 +1,9 @@
-"""Exercises of lesson 09: the worst margin of a linear classifier, and adversarial losses."""
+"""Exercises and predictions of lesson 09: worst margins, adversarial losses, a look along FGSM."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, softplus
 
 from nclib import attacks
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, tensor, usual
+from nclib.course.exercises import Wrong, close, exercise, expect, prediction, tensor, usual
 
 
 def _worst_margin(
@@ -145,32 +146,84 @@ def _(answer: Any) -> None:
     expect(few <= 4 * 5 + 4, f"for 5 steps the network is asked {few} times: pass steps on")
 
 
-choice(
-    "09.clean_accuracy",
-    "falls",
-    ("rises", "stays", "falls"),
-    why={
-        "rises": "more data often helps, but these images are harder. Look at the grey line",
-        "stays": "it stays at first, and falls at 0.2 and 0.3. Look at the grey line",
+prediction(
+    "09.ordinary",
+    "Accuracy of the ordinary network, and of the robust one, under PGD at 16/255.",
+    reading="rises",
+    usual={
+        "flat": "the ordinary network has never seen such an image, and PGD looks for the worst",
+        "falls": "being right on clean images does not protect: it answers with near certainty",
     },
-    hints=(
-        "The network has to be right in a whole ball around each image. What if two balls meet?",
-        "Look at the left end of the curves: eps 0 of the attack.",
-    ),
 )
 
-choice(
-    "09.what_rises",
-    "FGSM accuracy",
-    ("FGSM accuracy", "PGD accuracy", "neither"),
-    why={
-        "PGD accuracy": "that is the robustness which is being lost",
-        "neither": "the loss falls in training, so something in it gets better: which images?",
-    },
+
+def _along(
+    model: nn.Module, images: Tensor, labels: Tensor, moved: Tensor, shares: Sequence[float]
+) -> list[float]:
+    with torch.no_grad():
+        ways = [model(images + share * (moved - images)) for share in shares]
+        return [float(cross_entropy(logits, labels)) for logits in ways]
+
+
+class _Hill(nn.Module):
+    """Two classes whose logits bend: the loss rises up to a grey of .6, and falls beyond."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        way = images.flatten(1).mean(1) - 0.5
+        return torch.stack([way * 0, 4 * way - 20 * way.square()], 1)
+
+
+@exercise(
+    "09.along",
+    reference=_along,
     hints=(
-        "Which images does the loss see in this training?",
-        "The network learns to beat exactly the attack that it is shown.",
+        "At share 0 you are at the images, at share 1 at the moved ones. And at share t?",
+        "images + share * (moved - images). Then the cross-entropy of the model there.",
+        "[float(cross_entropy(model(images + t * (moved - images)), labels)) for t in shares], "
+        "inside torch.no_grad()",
     ),
+)
+def _(answer: Any) -> None:
+    net, shares, labels = _Hill(), (0.0, 0.25, 0.5, 1.0), torch.arange(6) % 2
+    images = torch.linspace(0.4, 0.5, 6).reshape(6, 1, 1, 1).expand(6, 1, 3, 3).contiguous()
+    moved, before = images + 0.4, images.clone()
+    found = tensor(answer(net, images, labels, moved, shares), "the losses").double()
+    expect(torch.equal(images, before), "the images should stay as they were: do not add in place")
+    expect(found.shape == (4,), f"one loss per share is expected: 4, not {tuple(found.shape)}")
+
+    def at(*greys: float) -> list[float]:  # by the formula, with no image in it
+        start = torch.linspace(0.4, 0.5, 6)
+        ways = [start + grey - 0.5 for grey in greys]
+        bent = [torch.stack([w * 0, 4 * w - 20 * w.square()], 1) for w in ways]
+        return [float(cross_entropy(z, labels)) for z in bent]
+
+    usual(
+        found,
+        {
+            "the other way round: share 0 is at the images, share 1 at the moved ones": at(
+                0.4, 0.3, 0.2, 0.0
+            ),
+            "the images do not move: is it the loss at images + share * (moved - images)?": at(
+                0, 0, 0, 0
+            ),
+            "every share is at the moved images: go a share of the way": at(0.4, 0.4, 0.4, 0.4),
+            "that is the sum over the images; take the mean": [6 * v for v in at(0, 0.1, 0.2, 0.4)],
+            "that is a straight line between the two losses: move the images, not the loss": [
+                at(0)[0] + share * (at(0.4)[0] - at(0)[0]) for share in shares
+            ],
+        },
+    )
+    close(found, at(0, 0.1, 0.2, 0.4), "the losses on the way", atol=1e-4)
+
+
+prediction(
+    "09.one_step",
+    "A network trained with one step of .2: accuracy under one step of .2, and under PGD of .2.",
+    reading="falls",
+    usual={
+        "flat": "that holds at 8/255. A larger step can be dodged by bending the loss on its way",
+        "rises": "PGD takes the same budget in several steps: it can only find worse images",
+    },
 )
 
 
@@ -227,24 +280,23 @@ def _(answer: Any) -> None:
     close(same, first, "the loss where both logits are equal", atol=1e-4)
 
 
-choice(
-    "09.nc1_with_eps",
-    "rises",
-    ("rises", "falls"),
-    why={"falls": "the class has to hold its attacked images, too. Look at the clean line"},
-    hints=(
-        "How many different images must fit around one vertex, with and without the attack?",
-        "Look at the line of the clean images below.",
-    ),
+prediction(
+    "09.regroup",
+    "Ordinary network, attacked images: how many times smaller is NC1 with the predicted labels?",
+    above=3,
+    unit="times",
+    usual={
+        (None, 1.5): "an attack moves an image to another class, so with the true labels every "
+        "class is mixed",
+    },
 )
 
-choice(
-    "09.helps_against",
-    "faint pattern",
-    ("patch", "faint pattern"),
-    why={"patch": "the patch changes pixels by up to 1. How far does the inner attack reach?"},
-    hints=(
-        "Compare the size of the change with the eps of the training.",
-        "Blended at 15% moves no pixel by more than 0.15.",
-    ),
+prediction(
+    "09.alpha",
+    "Up to which alpha does training at eps .1 keep the blended backdoor below one quarter?",
+    above=0.14,
+    usual={
+        (None, 0.09): "what fits into the ball is stopped, and then some",
+        0.1: "that is the ball. But alpha is the largest change of a pixel, and most move by less",
+    },
 )
