@@ -101,7 +101,7 @@ def joint(points: Mapping[str, np.ndarray], x: str, y: str, title: str) -> Axes:
     """One dot per network ``{name: [seeds, 2]}``, a colour per name."""
     _, (ax,) = panels(width=6.6, height=3.8)
     for (name, pairs), colour in zip(points.items(), class_colours(len(points)), strict=True):
-        ax.scatter(*pairs.T, color=colour, s=45, label=name)
+        ax.scatter(pairs[:, 0], pairs[:, 1], color=colour, s=45, label=name)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, title, x, y)
 
