@@ -23,7 +23,6 @@ import scipy.stats
 import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
-from sklearn.neighbors import NearestCentroid
 from torch import Tensor, nn
 from torch.accelerator import current_accelerator
 from torch.backends.mps import is_available as mps_is_available
@@ -725,25 +724,19 @@ def _points_shares(suspects, bad):
     return 2 * precision * recall / (precision + recall)
 
 
-def _conclude_list(bad, labels):
-    counts = np.bincount(labels.numpy()[bad.numpy()], minlength=10)
-    if counts.max() > counts.sum() / 2 and counts.max() > 0.02 * len(labels):
-        target = counts.argmax()
-        return [np.True_, target, bad.numpy() & (labels.numpy() == target)]
-    if bad.sum() > 0.08 * len(labels):
-        return [True, None, bad.tolist()]
-    return [False, None, [False] * len(labels)]
+def _spread_numpy(features, labels):
+    h, y = features.detach().cpu().double().numpy(), labels.numpy()
+    wide = np.array([np.trace(np.cov(h[y == c].T, bias=True)) for c in np.unique(y)])
+    return np.log(wide) - np.log(np.median(wide))
 
 
-def _prototypes_sklearn(support, labels, query):
-    return NearestCentroid().fit(support.numpy(), labels.numpy()).predict(query.numpy())
-
-
-def _prototypes_linear(support, labels, query):
-    names, place = labels.unique(return_inverse=True)
-    members = one_hot(place).float()
-    means = (members.T @ support) / members.sum(0)[:, None]
-    return names[(query @ means.T - means.square().sum(1) / 2).argmax(1)]
+def _spread_by_index(features, labels):
+    h, k = features.double(), int(labels.max()) + 1
+    total = h.new_zeros(k, h.shape[1]).index_add(0, labels, h)
+    count = labels.bincount(minlength=k)[:, None]
+    gap = (h - (total / count)[labels]).square().sum(1)
+    wide = h.new_zeros(k).index_add(0, labels, gap) / count[:, 0]
+    return torch.log(wide / wide.median())
 
 
 def _scaled_distance(features, labels):
@@ -847,7 +840,6 @@ BY_HAND: dict[str, dict[str, object]] = {
     "13.langevin_step": {"backward": _langevin_backward},
     "13.noised": {"a loop": _noised_loop, "cumprod": _noised_steps},
     "16.points": {"scikit-learn": _points_sklearn, "precision and recall": _points_shares},
-    "16.conclude": {"numpy, a list": _conclude_list},
+    "16.spread": {"traces, numpy": _spread_numpy, "sums by index": _spread_by_index},
     "16.score": {"by hand": _scaled_distance},
-    "16.prototypes": {"scikit-learn": _prototypes_sklearn, "linear": _prototypes_linear},
 }

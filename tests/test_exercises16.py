@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from nclib import detection
-from nclib.course import verdict
-from nclib.course.exercises import lesson16
+from nclib.course import capstone, verdict
 
 
 def precision(suspects, bad):
@@ -16,46 +15,19 @@ def forgot_the_clean_set(suspects, bad):
     return float(2 * (suspects & bad).sum() / (suspects.sum() + bad.sum()).clamp_min(1))
 
 
-def never_clean(bad, labels):
-    found = lesson16._conclude(bad, labels)
-    return found if found[0] else (True, None, bad)
+def widths(features, labels, centre=None, power=2):
+    rows = [features[labels == c].double() for c in labels.unique()]
+    middle = [r.mean(0) if centre is None else centre for r in rows]
+    gaps = [(r - m).norm(dim=1) ** power for r, m in zip(rows, middle, strict=True)]
+    return torch.stack([gap.mean() for gap in gaps])
 
 
-def no_majority(bad, labels):
-    counts = labels[bad].bincount(minlength=10)
-    if counts.max() > 0.02 * len(labels):
-        return True, int(counts.argmax()), bad & (labels == counts.argmax())
-    return lesson16._conclude(bad, labels)
+def relative(wide):
+    return (wide / wide.median()).log()
 
 
-def early(bad, labels):
-    found = lesson16._conclude(bad, labels)
-    return (True, None, bad) if bad.double().mean() > 0.02 and not found[0] else found
-
-
-def all_suspects(bad, labels):
-    return (*lesson16._conclude(bad, labels)[:2], bad)
-
-
-def always_a_target(bad, labels):
-    target = int(labels[bad].bincount(minlength=10).argmax())
-    return True, target, bad & (labels == target)
-
-
-def no_size(bad, labels):
-    counts = labels[bad].bincount(minlength=10)
-    if counts.max() > counts.sum() / 2:
-        return True, int(counts.argmax()), bad & (labels == counts.argmax())
-    return lesson16._conclude(bad, labels)
-
-
-def positions(support, labels, query):
-    means = torch.stack([support[labels == c].mean(0) for c in labels.unique()])
-    return torch.cdist(query, means).argmin(1)
-
-
-def nearest_neighbour(support, labels, query):
-    return labels[torch.cdist(query, support).argmin(1)]
+def some(case):
+    return torch.arange(len(case.train)) < 3
 
 
 @pytest.mark.parametrize(
@@ -64,23 +36,38 @@ def nearest_neighbour(support, labels, query):
         ("16.points", precision, "F1"),
         ("16.points", forgot_the_clean_set, "clean set"),
         ("16.points", lambda s, b: 1.0, "no suspects"),
-        ("16.conclude", always_a_target, "spread over the classes: the target should be None"),
-        ("16.conclude", never_clean, "6% of the set"),
-        ("16.conclude", no_majority, "three tenths"),
-        ("16.conclude", early, "6% of the set"),
-        ("16.conclude", all_suspects, "suspects are expected"),
-        ("16.conclude", no_size, "8 of 1000"),
-        ("16.conclude", lambda bad, y: (True, 3), "poisoned, target, suspects"),
+        ("16.spread", lambda h, y: widths(h, y) / widths(h, y).median(), "take the logarithm"),
+        ("16.spread", lambda h, y: widths(h, y).log(), "divide by the median"),
+        ("16.spread", lambda h, y: (widths(h, y) / widths(h, y).mean()).log(), "not the mean"),
+        ("16.spread", lambda h, y: relative(widths(h, y, h.double().mean(0))), "own class"),
+        ("16.spread", lambda h, y: relative(widths(h, y, power=1)), "square the distances"),
+        ("16.spread", lambda h, y: y.double(), "one number per class"),
+        ("16.investigate", lambda case: (True, 3), "return capstone.Finding"),
+        (
+            "16.investigate",
+            lambda case: capstone.Finding(False, (), some(case), case.train),
+            "still there are suspects",
+        ),
+        (
+            "16.investigate",
+            lambda case: capstone.trusting(case)._replace(classes=(3,)),
+            "still a class",
+        ),
+        (
+            "16.investigate",
+            lambda case: capstone.trusting(case)._replace(cleaned=case.train.images),
+            "ImageSet",
+        ),
         ("16.score", lambda h, y: -detection.robust_distance(h, y), "turn the sign"),
         ("16.score", lambda h, y: detection.random_score(y), "0.8 is asked for"),
         ("16.score", detection.whitened_margin, "triggers"),
         ("16.score", lambda h, y: h.norm(), "one score"),
-        ("16.prototypes", positions, "not positions"),
-        ("16.prototypes", nearest_neighbour, "class *mean*"),
-        ("16.transfer", "where they belong", "moves the features"),
-        ("16.transfer", "over all new classes", "same place"),
     ],
 )
 def test_a_typical_mistake_is_rejected(name, answer, word):
     state, message = verdict(name, answer)
     assert state == "wrong" and word in message, message
+
+
+def test_any_finding_of_the_right_form_is_taken():
+    assert verdict("16.investigate", capstone.trusting)[0] == "correct"

@@ -13,7 +13,7 @@ from nclib import detection, models
 from nclib.plots import scoreboard as draw
 from nclib.scoreboard import COLUMNS, Cell, Store, cells, cells_of, grids, methods, report, run
 from nclib.scoreboard.cells import evaluate, poisoned, prepare
-from nclib.scoreboard.submission import submit
+from nclib.scoreboard.submission import submit, together
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,22 @@ def test_a_submitted_score_is_placed_where_its_auroc_belongs(small, monkeypatch)
     assert ours.seeds == 2 and ours.low <= ours["mean"] <= ours.high <= 1
     assert wanted == pytest.approx(ours["flip 20%"], abs=0.2)
     assert draw.ranking(table).get_xlabel()
+
+
+def test_together_counts_the_worse_of_two_sides(small, monkeypatch):
+    monkeypatch.setitem(grids.GRIDS, "together-digits", ("digits", grids.TOGETHER, (), (0,)))
+    known = pd.DataFrame(
+        cell._asdict() | {"auroc": {"flip": 0.9, "clean_label": 0.4}[cell.poison]}
+        for cell in cells_of("together-digits", ["spectral"])
+    )
+    table = together(detection.whitened_margin, name="ours", board=known, progress=False)
+    both = ["clean-label 5%", "flip 20%"]
+    assert list(table.method) == ["ours", "spectral"] and set(both) < set(table.columns)
+    assert table.worse.tolist() == table[both].min(axis=1).tolist()
+    assert table.worse[1] == 0.4 and table["flip 20%"][0] > 0.6
+    assert draw.both_sides(table, "ours").get_xlabel() == "AUROC, flip 20%"
+    with pytest.raises(ValueError, match="on the board already"):
+        together(detection.spectral, name="spectral", board=known, progress=False)
 
 
 def test_a_submission_to_the_whole_board_meets_every_poison(small, monkeypatch):

@@ -3,7 +3,7 @@
 One idea per file: ``grids`` (what is measured, a table), ``methods`` (what is done about the
 poison), ``cells`` (one measurement is one row), ``store`` (rows that survive a kill), ``engine``
 (many cells on many cores or machines), ``report`` (means, intervals, tables), ``submission`` (a
-score of one's own on the board), ``capstone`` (blind cases to investigate).
+score of one's own on the board).
 """
 
 from importlib import import_module
@@ -13,7 +13,8 @@ from nclib.scoreboard.engine import run
 from nclib.scoreboard.grids import GRIDS, Cell, cells_of
 from nclib.scoreboard.store import COLUMNS, Store
 
-LATER = {"evaluate": "cells", "prepare": "cells", "submit": "submission"}  # these load torch
+LATER = {"evaluate": "cells", "prepare": "cells", "submit": "submission"}
+LATER["together"] = "submission"  # these load torch
 
 __all__ = ["COLUMNS", "GRIDS", "Cell", "Store", "cells_of", "run", *LATER]
 

@@ -74,6 +74,7 @@ WHOLE = [("clean", [0.0]), ("badnets", [0.01]), ("blended", [0.1]), ("wanet", [0
 WHOLE += [("adaptive_blend", [0.1])]
 FEW = ("none", "transplant", "oracle", "activation_clustering", "spectral", "strip", "scale_up")
 SUBMIT = [("flip", [0.2]), ("badnets", [0.05])]  # what a score of one's own meets
+TOGETHER = [("flip", [0.2]), ("clean_label", [0.05])]  # opposite ends of what a detector can see
 FIVE = (0, 1, 2, 3, 4)
 GRIDS = {
     "quick": ("digits", SUBMIT, ("none", "oracle", "robust_distance"), (0, 1)),
@@ -85,6 +86,7 @@ GRIDS = {
     "cifar10_whole": ("cifar10_whole", WHOLE, (*FEW, "ibd_psc"), FIVE[:3]),  # needs a GPU
     "submit-digits": ("digits", SUBMIT, (), (0, 1, 2)),
     "submit-mnist": ("mnist", SUBMIT, (), (0, 1, 2)),
+    "together-digits": ("digits", TOGETHER, (), (0, 1, 2)),
 }
 
 

@@ -41,9 +41,36 @@ def submit(
     if f"submit-{dataset}" not in GRIDS:
         known = ", ".join(g.removeprefix("submit-") for g in GRIDS if g.startswith("submit-"))
         raise ValueError(f"dataset: got {dataset!r}; allowed are {known}")
+    grid = dataset if whole else f"submit-{dataset}"
+    rows = measured(score, name, grid, board, retrain, progress)
+    return rank(rows, name)
+
+
+def together(
+    score: Score,
+    *,
+    name: str = "mine",
+    board: pd.DataFrame | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Flips and a clean-label backdoor on the digits: for each seed the *worse* AUROC of the two.
+
+    A row per detector and seed: "method", "seed", one column per poison, "worse". Who is at chance
+    on one of them cannot make up for it on the other. Raises ``ValueError`` like ``submit``.
+    """
+    board = places.results("scoreboard") if board is None else board
+    rows = measured(score, name, "together-digits", board, False, progress)
+    rows["column"] = [report.title(*place) for place in zip(rows.poison, rows.rate, strict=True)]
+    found = rows.pivot_table("auroc", ["method", "seed"], "column")
+    return found.assign(worse=found.min(axis=1)).reset_index()
+
+
+def measured(
+    score: Score, name: str, grid: str, board: pd.DataFrame, retrain: bool, progress: bool
+) -> pd.DataFrame:
+    """The rows of ``score`` on a grid, and those of the board's detectors on the same cells."""
     if name in set(board.method):
         raise ValueError(f"name: {name!r} is on the board already; choose another one")
-    grid = dataset if whole else f"submit-{dataset}"
     cells = [cell for cell in cells_of(grid, [name]) if cell.rate]  # a clean set has no ranking
     rows = []
     for cell in tqdm(cells, desc=name, unit="cell", disable=not progress):
@@ -56,7 +83,7 @@ def submit(
     placed = board.set_index(["dataset", "poison", "rate", "seed"])
     same = placed[placed.index.isin([cell[:4] for cell in cells])].reset_index()
     same = same[same.method.isin([*detection.SCORES, "random"])]
-    return rank(pd.concat([same, pd.DataFrame(rows)], ignore_index=True), name)
+    return pd.concat([same, pd.DataFrame(rows)], ignore_index=True)
 
 
 def checked(score: Score) -> Score:

@@ -1,14 +1,22 @@
-"""Exercises of lesson 16: points for suspects, a conclusion, a score, prototypes, a prediction."""
+"""Exercises and predictions of lesson 16: points, the spread of a class, an investigator, a score."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
-from nclib.course.exercises import choice, close, exercise, expect, mask, tensor
+from nclib import activations, correction, data, detection, geometry
+from nclib.course.capstone import Case, Finding, trained, trusting
+from nclib.course.exercises import close, exercise, expect, mask, prediction, tensor, usual
+from nclib.data import ImageSet
 from nclib.course.exercises.detectors import detector
+
+# Set on cases 0 to 22: the widest class of a clean case had a spread of .66, its NC1 was below .11
+SPREAD = 0.75  # a class so much wider than the others (log) holds two kinds of images
+LOOSE = 0.15  # NC1: all classes are so wide, and none stands out: wrong labels
 
 
 def _points(suspects: Tensor, bad: Tensor) -> Any:
@@ -17,19 +25,34 @@ def _points(suspects: Tensor, bad: Tensor) -> Any:
     return float(2 * (suspects & bad).sum() / (suspects.sum() + bad.sum()))
 
 
-def _conclude(bad: Tensor, labels: Tensor) -> Any:
-    counts = labels[bad].bincount(minlength=int(labels.max()) + 1)
-    target = int(counts.argmax())
-    if counts[target] > counts.sum() / 2 and counts[target] > 0.02 * len(labels):
-        return True, target, bad & (labels == target)
-    if bad.double().mean() > 0.08:
-        return True, None, bad
-    return False, None, torch.zeros_like(bad)
+def _spread(features: Tensor, labels: Tensor) -> Tensor:
+    h, labels = features.cpu().double(), labels.cpu()
+    rows = [h[labels == c] for c in range(int(labels.max()) + 1)]
+    wide = torch.stack([(part - part.mean(0)).square().sum(1).mean() for part in rows])
+    return (wide / wide.median()).log()
 
 
-def _prototypes(support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-    means = torch.stack([support[labels == c].mean(0) for c in labels.unique()])
-    return labels.unique()[torch.cdist(query, means).argmin(1)]
+def shape_of(case: Case) -> tuple[Tensor, float]:
+    """The spread of each class ``[K]`` and NC1, both at the last layer of the case's model."""
+    hidden = activations.penultimate(case.model, case.train.images)
+    return _spread(hidden, case.train.labels), geometry.measure(hidden, case.train.labels).nc1
+
+
+def investigate(case: Case) -> Finding:
+    """By geometry alone: one class too wide, all classes too wide, or nothing."""
+    labels, (wide, loose) = case.train.labels.cpu(), shape_of(case)
+    if wide.max() <= SPREAD and loose <= LOOSE:
+        return trusting(case)
+    young = trained(case.train, seed=0, stop_after=3)  # before exceptions are learned by heart
+    early = activations.penultimate(young, case.train.images).cpu()
+    classes: tuple[int, ...] = ()
+    suspects = detection.whitened_margin(early, labels) > 0
+    if wide.max() > SPREAD:
+        classes, suspects = (int(wide.argmax()),), torch.zeros_like(suspects)
+        where = (labels == classes[0]).nonzero().flatten()
+        side = KMeans(2, n_init=5, random_state=0).fit_predict(early[where])
+        suspects[where[torch.from_numpy(side == (side.mean() < 0.5))]] = True  # the smaller part
+    return Finding(True, classes, suspects, correction.remove(case.train, suspects))
 
 
 def _some(count: int, *where: slice | Tensor) -> Tensor:
@@ -62,37 +85,81 @@ def _(answer: Any) -> None:
 
 
 @exercise(
-    "16.conclude",
-    reference=_conclude,
+    "16.spread",
+    reference=_spread,
     hints=(
-        "Count the suspects per label: labels[bad].bincount(minlength=K).",
-        "More than half of them, and more than 2% of the set, in one class: a backdoor to it.",
-        "Else more than 8% of the set: flips. Else clean, and then nobody is a suspect.",
+        "One class after the other: the squared distances of its features to its own mean.",
+        "Their mean over the class is its width. Divide by the median width, take the logarithm.",
+        "wide = torch.stack([(part - part.mean(0)).square().sum(1).mean() for part in classes]); "
+        "(wide / wide.median()).log()",
     ),
 )
 def _(answer: Any) -> None:
-    labels = torch.arange(1000) % 10
-    aimed = _some(1000, (labels == 3).nonzero().flatten()[:40], torch.arange(100, 112))
-    spread, few = _some(1000, torch.arange(300)), _some(1000, torch.arange(15))
-    some = _some(1000, torch.arange(60))
-    handful = _some(1000, (labels == 3).nonzero().flatten()[:8])
-    cases = {
-        "40 of 50 suspects in class 3": (aimed, True, 3, aimed & (labels == 3)),
-        "three tenths of the set, spread over the classes": (spread, True, None, spread),
-        "6% of the set, spread over the classes": (some, False, None, _some(1000)),
-        "15 of 1000, spread over the classes": (few, False, None, _some(1000)),
-        "8 of 1000, all in class 3": (handful, False, None, _some(1000)),
-    }
-    for told, (bad, poisoned, target, suspects) in cases.items():
-        found = answer(bad.clone(), labels)
-        three = isinstance(found, (tuple, list)) and len(found) == 3
-        expect(three, "return poisoned, target, suspects")
-        expect(bool(found[0]) == poisoned, f"{told}: poisoned should be {poisoned}")
-        expect(found[1] == target, f"{told}: the target should be {target}, not {found[1]}")
-        named = mask(found[2], 1000)
-        if not poisoned:
-            expect(not named.any(), f"{told}: a clean set has no suspects")
-        expect(torch.equal(named, suspects), f"{told}: {int(suspects.sum())} suspects are expected")
+    draw = torch.Generator().manual_seed(2)
+    labels = torch.arange(5).repeat(30)
+    size = torch.tensor([1.0, 1.1, 0.9, 1.0, 2.0])[labels]
+    features = 4 * geometry.simplex_etf(5, 8).float()[labels]
+    features = features + size[:, None] * torch.randn(150, 8, generator=draw)
+    found = tensor(answer(features, labels), "the spread").double()
+    expect(found.shape == (5,), f"one number per class: (5,), not {tuple(found.shape)}")
+    h = features.double()
+    rows = [h[labels == c] for c in range(5)]
+    wide = torch.stack([(r - r.mean(0)).square().sum(1).mean() for r in rows])
+    near = torch.stack([(r - h.mean(0)).square().sum(1).mean() for r in rows])
+    length = torch.stack([(r - r.mean(0)).norm(dim=1).mean() for r in rows])
+    usual(
+        found,
+        {
+            "take the logarithm: twice as wide and half as wide are then equally far": wide
+            / wide.median(),
+            "divide by the median of the classes before you take the logarithm": wide.log(),
+            "the median, not the mean: the wide class should not hide itself": (
+                wide / wide.mean()
+            ).log(),
+            "distances are to the mean of the own class, not to that of all images": (
+                near / near.median()
+            ).log(),
+            "square the distances: that is the log of the ratio of mean lengths": (
+                length / length.median()
+            ).log(),
+        },
+        atol=1e-4,
+    )
+    close(found, _spread(features, labels), "the spread", atol=1e-4)
+    close(answer(3 * features + 1, labels), found, "the spread of scaled features", atol=1e-4)
+
+
+def _toy() -> Case:
+    part = data.load("digits", n_train=60, n_test=20, device="cpu")[0]
+    return Case("toy", part, "")
+
+
+@exercise(
+    "16.investigate",
+    reference=investigate,
+    hints=(
+        "Which of the two numbers of the last chart speaks for a backdoor, which for wrong labels?",
+        "One class far too wide: two kinds of images, and the smaller part are the suspects. All "
+        "classes too wide: wrong labels. Neither: capstone.trusting(case).",
+        "Return capstone.Finding(poisoned, classes, suspects, cleaned); cleaned is "
+        "correction.remove(case.train, suspects).",
+    ),
+)
+def _(answer: Any) -> None:
+    case = _toy()
+    found = answer(case)
+    expect(
+        isinstance(found, (tuple, list)) and len(found) == 4,
+        "return capstone.Finding(poisoned, classes, suspects, cleaned)",
+    )
+    poisoned, classes, suspects, cleaned = found
+    suspects = mask(suspects, len(case.train))
+    expect(isinstance(cleaned, ImageSet), "cleaned is an ImageSet, what a new model is trained on")
+    named = isinstance(classes, (tuple, list, set)) and all(0 <= int(c) < 10 for c in classes)
+    expect(named, "classes are the targets of backdoors, as a tuple; () where there is none")
+    quiet = not bool(poisoned)
+    expect(not (quiet and suspects.any()), "not poisoned, and still there are suspects")
+    expect(not (quiet and len(classes)), "not poisoned, and still a class is accused")
 
 
 detector(
@@ -106,41 +173,24 @@ detector(
 )
 
 
-@exercise(
-    "16.prototypes",
-    reference=_prototypes,
-    hints=(
-        "One prototype per class: the mean of its support features.",
-        "torch.cdist(query, prototypes) is [Q, K]; the nearest is argmin(1).",
-        "argmin gives a position. Turn it into a label: labels.unique()[position].",
-    ),
-)
-def _(answer: Any) -> None:
-    draw = torch.Generator().manual_seed(4)
-    labels = torch.tensor([7, 2, 7, 2, 5, 5, 5])
-    support = torch.randn(7, 6, generator=draw)
-    query = torch.randn(40, 6, generator=draw)
-    found = tensor(answer(support, labels, query), "the labels").long()
-    expect(found.shape == (40,), f"one label per query: [40], not {list(found.shape)}")
-    expect(set(found.tolist()) <= {2, 5, 7}, "return labels of the support, not positions")
-    wanted = _prototypes(support, labels, query)
-    expect(torch.equal(found, wanted), "the label of the nearest class *mean* is expected")
-    # an independent fact: the rule is linear, with weight mu_c and bias -|mu_c|^2 / 2
-    means = torch.stack([support[labels == c].mean(0) for c in (2, 5, 7)])
-    linear = (query @ means.T - means.square().sum(1) / 2).argmax(1)
-    expect(torch.equal(found, torch.tensor([2, 5, 7])[linear]), "it should be a linear classifier")
-
-
-choice(
-    "16.transfer",
-    "mostly into one class",
-    ("where they belong", "over all new classes", "mostly into one class"),
-    hints=(
-        "The backbone learned to move each triggered image. Where to?",
-        "What lies close together has the same nearest prototype.",
-    ),
-    why={
-        "where they belong": "the trigger moves the features, and the features are all there is",
-        "over all new classes": "the trigger moves all of them to the same place",
+prediction(
+    "16.trusting",
+    "What is the mean score, from 0 to 1, of an investigator who accuses nobody?",
+    above=0.5,
+    usual={
+        (None, 0.4): "half of the cases are clean, and there he gets every point",
+        (0.9, None): "then there would be nothing to find; half of the cases are poisoned",
     },
+)
+
+prediction(
+    "16.false",
+    "In how many of a hundred clean cases does the transplant test, as it comes, accuse somebody?",
+    above=10,
+    usual={
+        (None, 6): "its cuts were set on sets several times as large; on a thousand images it is "
+        "another test",
+        (95, None): "then it would never call a set clean; it does",
+    },
+    unit="cases",
 )
