@@ -1,4 +1,4 @@
-"""Exercises of lesson 10: distillation, the gradient that vanishes, the attack on the margin."""
+"""Exercises and predictions of lesson 10: distillation, and the gradient that vanishes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nclib import attacks
-from nclib.course.exercises import Wrong, choice, close, exercise, expect, number, tensor, usual
+from nclib.attacks.common import Loss
+from nclib.course.exercises import Wrong, close, exercise, expect, prediction, tensor, usual
 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -70,21 +71,6 @@ def _(answer: Any) -> None:
     close(large, 450.0, "the loss for logits 900 and 0 (use log_softmax)", atol=1e-2)
 
 
-choice(
-    "10.with_temperature",
-    "rises",
-    ("falls", "stays", "rises"),
-    why={
-        "falls": "the logits grow with T, and what does the softmax do with large logits?",
-        "stays": "the figure below says otherwise; whether to believe it is the rest of the lesson",
-    },
-    hints=(
-        "It was published as a defence. What did its authors see?",
-        "Look at the right end of the line 'PGD' in the figure below.",
-    ),
-)
-
-
 def _logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     one_hot = torch.eye(logits.shape[1], device=logits.device)[labels]
     return logits.softmax(1) - one_hot
@@ -120,22 +106,16 @@ def _(answer: Any) -> None:
         close(found[:, j], slope, f"column {j}, beside finite differences,", atol=1e-4)
 
 
-number(
-    "10.factor",
-    20,
-    500,
-    reference=100,
-    hints=(
-        "Z / 100 has to be as large as the logits of an ordinary network. How large is Z?",
-        "The order of magnitude is enough: it is T.",
-    ),
-)
-
-
-def _margin_pgd(
-    model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int = 20
+def _climb(
+    model: nn.Module, images: Tensor, labels: Tensor, eps: float, objective: Loss, steps: int = 20
 ) -> Tensor:
-    return attacks.margin_pgd(model, images, labels, eps, steps=steps, random_start=False)
+    x = images
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(model(x), labels).sum(), x)
+        change = x + 2.5 * eps / steps * gradient.sign() - images
+        x = (images + change.clamp(-eps, eps)).clamp(0, 1)
+    return x.detach()
 
 
 class _Saturated(nn.Module):
@@ -153,10 +133,10 @@ class _Saturated(nn.Module):
 
 
 @exercise(
-    "10.margin_pgd",
-    reference=_margin_pgd,
+    "10.climb",
+    reference=_climb,
     hints=(
-        "The loop of lesson 06 with another objective: attacks.margin(model(x), labels).sum().",
+        "The loop of lesson 06; what it climbs is objective(model(x), labels).sum().",
         "x = x.detach().requires_grad_(), the gradient of that sum, a step of 2.5 * eps / steps "
         "along its sign, the change clamped to [-eps, eps], the image to [0, 1].",
     ),
@@ -169,7 +149,7 @@ def _(answer: Any) -> None:
         before = attacks.margin(net(images), labels)
         kept = images.clone()
     net.passes = 0
-    found = tensor(answer(net, images, labels, eps), "the images").float()
+    found = tensor(answer(net, images, labels, eps, attacks.margin), "the images")
     passes = net.passes
     expect(torch.equal(images, kept), "your function changes its input; work on a copy")
     shapes = f"the shape is {tuple(found.shape)}; {tuple(images.shape)} is expected"
@@ -181,37 +161,72 @@ def _(answer: Any) -> None:
     expect(inside, "a pixel leaves [0, 1]: clamp the result")
     moved = (found - images).flatten(1).abs().amax(1) > 0.5 * eps
     if moved.float().mean() < 0.9:
-        raise Wrong("most images do not move: is the objective the margin, not the cross-entropy?")
+        raise Wrong("most images do not move: do you climb the objective that you were given?")
+    highest = _climb(net, images, labels, eps, attacks.margin)
     with torch.no_grad():
-        after = attacks.margin(net(found), labels)
-        best = attacks.margin(net(_margin_pgd(net, images, labels, eps)), labels)
-    expect(bool((after >= before).float().mean() > 0.9), "the margin falls: climb it")
+        after, best = (attacks.margin(net(at.float()), labels) for at in (found, highest))
+    expect(bool((after >= before).float().mean() > 0.9), "the objective falls: climb it")
     gap = float(((best - after) / before.abs().clamp_min(1)).mean())
     expect(gap < 0.1, "the margin could be much higher: take all steps, along the sign")
     expect(passes >= 20, f"the network is asked {passes} times; 20 steps need a gradient each")
+    blind = tensor(answer(net, images, labels, eps, attacks.cross_entropy), "the images")
+    stays = (blind - images)[before < -200].abs().amax() < 1e-6
+    expect(bool(stays), "where the objective has no slope an image has to stay where it is")
+    wide = answer(net.double(), images.double(), labels, eps, attacks.margin)
+    expect(wide.dtype == torch.float64, "float64 images went in, others came out: keep the type")
 
 
-number(
-    "10.left",
-    0,
-    0.1,
-    reference=0.01,
-    hints=(
-        "Does dividing all logits by 100 change any answer? What, then, is different at T = 100?",
-        "About as much as PGD leaves to the ordinary network of lesson 06 at this eps.",
-    ),
-)
-
-choice(
-    "10.flagged",
-    "student",
-    ("student", "adversarial training", "both"),
-    why={
-        "adversarial training": "its gradients point uphill: PGD needs no help there",
-        "both": "a flag needs a symptom; adversarial training does not hide its gradients",
+prediction(
+    "10.with_temperature",
+    "What does the accuracy under PGD do as the temperature of the training rises?",
+    usual={
+        "falls": "the logits grow with T, and what does the softmax do with large logits?",
+        "flat": "the figure says otherwise; whether to believe it is the rest of the lesson",
     },
-    hints=(
-        "Which of the two lets PGD work?",
-        "Zero gradients are one of the symptoms. Who has them?",
-    ),
+    reading="rises",
+)
+prediction(
+    "10.factor",
+    "By which factor are the student's logits larger than those of the student at T = 1?",
+    usual={
+        (None, 2): "at T = 1 it has to answer like its teacher at T = 100: its logits over 100 do",
+        (500, None): "not more than T: it learned to have the right logits over T",
+    },
+    above=5,
+    unit="times",
+)
+prediction(
+    "10.wide",
+    "The same student, the same PGD, computed in float64: which accuracy is left?",
+    usual={
+        (0.7, None): "then rounding would not be the cause; e^-100 is 0 in float32 and not in float64",
+    },
+    below=0.6,
+)
+prediction(
+    "10.left",
+    "Which accuracy does the same PGD leave to the student, if it climbs the margin instead?",
+    usual={
+        (0.4, None): "dividing all logits by 100 changes no answer; it is as easy to fool as before",
+    },
+    below=0.2,
+)
+prediction(
+    "10.flags",
+    "How many of the six flags does the student raise?",
+    usual={
+        (None, 1.5): "zero gradients have more than one consequence: who profits from them?",
+        6: "one step does not beat many, where neither moves at all",
+    },
+    above=2,
+    unit="flags",
+)
+prediction(
+    "10.ripple",
+    "A network with a ripple: no flag, and PGD leaves more than half. What does an attack leave that "
+    "knows of the ripple?",
+    usual={
+        (0.4, None): "no flag means that six searches agree; they may agree because all are lost",
+    },
+    below=0.25,
 )
