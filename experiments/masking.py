@@ -1,4 +1,4 @@
-"""The networks of lesson 10 under AutoAttack and under one attack: data/results/masking.csv.
+"""Gradient masking, the networks of lesson 10 under several attacks: data/results/masking.csv.
 
 ``make results-masking`` trains five networks on 2,000 signs of 24 x 24 pixels for each of 3 seeds:
 without defence, distilled, under PGD training, under TRADES, and the first with a ripple on its
@@ -29,7 +29,7 @@ ATTACKS = {
 
 
 class Rippled(nn.Module):
-    """``net`` with small fast waves on its logits: lesson 10, "Where it fails"."""
+    """``net`` with small fast waves on its logits, the gradient masking of lesson 10."""
 
     def __init__(self, net: nn.Module, images: Tensor, classes: int) -> None:
         super().__init__()
