@@ -107,3 +107,21 @@ def test_a_workflow_is_yaml_and_runs_targets_that_the_makefile_has(path):
             assert ("uses" in step) != ("run" in step)
             named = re.findall(r"\bmake ([a-z-]+)", step.get("run", ""))
             assert set(named) <= targets
+
+
+def test_the_workflow_in_the_audit_page_gives_options_that_the_audit_has(capsys):
+    from nclib.audit.command import main
+
+    page = (ROOT / "docs/audit.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"(?ms)^```yaml\n(.+?)^```$", page)
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    (line,) = re.findall(
+        r"(?m)-m nclib audit (.+)$", "\n".join(s.get("run", "") for s in job["steps"])
+    )
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out))
+    assert set(re.findall(r"--[a-z]+", line)) <= options
+    (folder,) = re.findall(r"--out (\S+)", line)
+    (kept,) = (s["with"]["path"] for s in job["steps"] if "upload-artifact" in s.get("uses", ""))
+    assert folder == kept
