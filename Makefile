@@ -57,7 +57,7 @@ links: ## write every badge and bootstrap: make links REPO=owner/name TAG=v1.2
 results-%: $(VENV)/.lab ## run an experiment into data/results/ (DATASET=cifar10: that one)
 	$(PY) -m experiments.$(subst -,_,$*) $(if $(DATASET),--datasets $(DATASET)) $(ARGS)
 
-purifiers: $(VENV)/.lab ## train the purifiers of lesson 13 (ARGS=--again: anew)
+purifiers: $(VENV)/.lab ## train the purifiers of lessons 12 and 13 (ARGS=--again: anew)
 	$(PY) -m experiments.purifiers $(ARGS)
 
 bench: $(VENV)/.test $(VENV)/.bench ## this package beside its peers, into data/results/bench.csv

@@ -1,205 +1,129 @@
-"""Purify, train, attack: every defence, every clean-label poison: data/results/purification.csv.
+"""What washes a poison out of road signs, and what does not: data/results/purification.csv.
 
-``make results-purification`` runs MNIST (2,000 images for the victim) and digits (650), both at
-14 x 14 pixels, three seeds, an MLP as the victim and the committed purifiers; about 40 minutes of
-one busy CPU core. ``make results-purification DATASET=cifar10`` is the paper's setting in small:
-ResNet-18 and conv purifiers, trained first on the ImageNet part of CINIC-10, or on a half of
-CIFAR-10 where CINIC-10 is not to be had; it wants a GPU. Finished rows, purifiers and washed
-chunks are kept, so the same command goes on after a kill.
+``make results-purification`` poisons 800 signs (a faint wave over the whole image, and one that
+knows the diffusion), washes the set with the course's purifiers and with simpler
+means, and trains a small CNN on what comes out: three seeds (which images are poisoned, and the
+networks), about five minutes of one CPU core.
+Finished rows are kept. The rows on photographs come from ``experiments.photographs.purification``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import torch
-from torch import nn
-from tqdm.auto import tqdm
+from torch import Tensor, nn
 
-from experiments.poisons import aims
-from experiments.purification_settings import SETTINGS, Setting, purifiers, tiny, victims_share
-from experiments.table import RESULTS, Table
-from nclib import cache, data, device, models, poisons, training
-from nclib.activations import penultimate
+from experiments.table import RESULTS, Table, facts
+from nclib import activations, data, device, models, poisons, training
 from nclib.data import ImageSet
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import baselines
-from nclib.defenses.squeezing import jpeg
+from nclib.defenses import squeezing
+from nclib.defenses.purification import controls
+from nclib.doors import seeded
 from nclib.poisons import PoisonedSet, metrics
 
-KEY = ("dataset", "attack", "variant", "defence", "strength", "seed")
-Learn = Callable[..., nn.Module]  # (set, seed, augment) -> trained model
-Attack = tuple[list[PoisonedSet], Learn, nn.Module]  # a set per victim image, or one; the control
+KEY = ("dataset", "attack", "defence", "seed")
+TARGET = 2
+ATTACKS = {"wave": 6, "wave that knows": 4}  # the number of stripes
+WAVE = 12 / 255  # the height of the waves: less than half of the noise that the purifiers add
+STEPS, T = 50, 125  # of Langevin, of the diffusion
+AXES = 150
+LIKE_ENERGY, LIKE_DIFFUSION = 0.106, 0.2  # the noise that these add, as a deviation
+Wash = Callable[[Tensor], Tensor]
 
 
-def learner(setting: Setting) -> Learn:
-    """The victim's training from scratch."""
-
-    def learn(part: ImageSet, seed: int, augment: Callable | None = None) -> nn.Module:
-        model, kept = models.build(setting.arch, part, seed=seed), augment is None
-        options = {"seed": seed, "cache": kept, "augment": augment, "progress": len(part) > 9999}
-        training.fit(model, part, epochs=setting.epochs, **options)
-        return model
-
-    return learn
+def poisoned(train: ImageSet, attack: str, seed: int) -> PoisonedSet:
+    """A tenth of the set gets a faint wave and a false label."""
+    options = {"delta": WAVE, "frequency": ATTACKS[attack], "relabel": True, "seed": seed}
+    return poisons.sig(train, 0.1, TARGET, **options)
 
 
-def attacks(
-    s: Setting, train: ImageSet, test: ImageSet, seed: int
-) -> Iterator[tuple[str, str, Callable]]:
-    """(name, variant, craft) of every attack; ``craft()`` gives an ``Attack``."""
-    learn = learner(s)
+def washes(others: Tensor, seed: int = 0) -> dict[str, Wash]:
+    """Every defence: a function of images alone."""
+    energy, diffusion = (pure.purifier(kind, "signs", others) for kind in ("energy", "diffusion"))
+    run = {"seed": seed, "progress": False}
+    axes = controls.main_axes(others, AXES)
 
-    def scratch(make: Callable[[nn.Module], PoisonedSet | list[PoisonedSet]]) -> Attack:
-        clean = learn(train, seed)
-        made = make(clean)
-        return made if isinstance(made, list) else [made], learn, clean
+    def noisy(x: Tensor, sigma: float) -> Tensor:
+        return squeezing.noise(x, sigma, seeded(seed, x.device))
 
-    backdoor = partial(
-        poisons.clean_label_backdoor, train, rate=0.05, steps=20, amplify=2, seed=seed
-    )
-    for name, amplitude in (("trigger", s.amplitude), ("strong trigger", s.strong)):
-        make = partial(backdoor, eps=s.backdoor_eps, amplitude=amplitude)
-        variant = f"eps {s.backdoor_eps:.2g}, {name} {amplitude:.2g} x 2"
-        yield "clean_label_backdoor", variant, partial(scratch, make)
-    noise = {"rate": 0.01, "target": 2, "eps": s.narcissus_eps, "steps": s.narcissus_steps}
-    noise = partial(poisons.narcissus, train, seed=seed, **noise)
-    yield "narcissus", f"eps {s.narcissus_eps:.2g}", partial(scratch, noise)
-    yield "bullseye_polytope", f"eps {s.bullseye_eps:.2g}", partial(bullseye, s, train, test, seed)
-
-    def match(clean: nn.Module) -> list[PoisonedSet]:
-        options = {"rate": s.match_rate, "eps": s.match_eps, "restarts": s.match_restarts}
-        options |= {"steps": s.match_steps}
-        pairs = enumerate(aims(clean, test, s.match_victims, seed))
-        return [
-            poisons.gradient_matching(train, clean, x, c, seed=10 * seed + i, **options)
-            for i, (x, c) in pairs
-        ]
-
-    yield "gradient_matching", f"eps {s.match_eps:.2g}", partial(scratch, match)
-    for kind, variant in (("pattern", "patch"), ("square", "large patch")):
-        patch = partial(poisons.badnets, train, 0.05, patch=kind, seed=seed)
-        yield "badnets", f"{variant}, false labels", partial(scratch, lambda _, p=patch: p())
+    return {
+        "none": lambda x: x,
+        "noise like the energy's": partial(noisy, sigma=LIKE_ENERGY),
+        "noise like the diffusion's": partial(noisy, sigma=LIKE_DIFFUSION),
+        "diffusion": lambda x: pure.purify(x, diffusion, t=T, **run),
+        "energy": lambda x: pure.purify(x, energy, steps=STEPS, **run),
+        "median": partial(squeezing.median, size=3),
+        "hidden pixels": partial(controls.hidden, seed=seed),
+        "JPEG": partial(squeezing.jpeg, quality=50),
+        "main axes": axes,
+        "both": lambda x: pure.naive(x, energy, diffusion, steps=STEPS // 2, t=T // 2, **run),
+    }
 
 
-def bullseye(s: Setting, train: ImageSet, test: ImageSet, seed: int) -> Attack:
-    """Transfer: a backbone of one part of ``train``, a new head from 20 images per class."""
-    fine = data.stratified(train.labels, 20 * train.num_classes, seed)
-    rest = torch.ones(len(train), dtype=torch.bool)
-    rest[fine] = False
-    backbone, fine = learner(s)(train.subset(rest), seed), train.subset(fine)
-    clean = poisons.retrain_head(backbone, fine)
-    options = {"poisons": 5, "eps": s.bullseye_eps, "steps": s.bullseye_steps}
-    made = [
-        poisons.bullseye_polytope(fine, backbone, x, c, seed=10 * seed + i, **options)
-        for i, (x, c) in enumerate(aims(clean, test, s.bullseye_victims, seed))
-    ]
-    return made, lambda part, *_: poisons.retrain_head(backbone, part), clean
+def learn(part: ImageSet, seed: int) -> nn.Module:
+    """The victim: a small CNN, eight epochs."""
+    model = models.build("cnn", part, seed=seed)
+    training.fit(model, part, epochs=8, lr=0.05, batch_size=32, seed=seed, progress=False)
+    return model
 
 
-def washers(
-    s: Setting, energy, diffusion, curve: bool
-) -> Iterator[tuple[str, int | str, Callable]]:
-    """(defence, strength, wash) of all defences that only change images."""
-    yield "none", 0, lambda images, **_: images
-    yield "jpeg", s.quality, lambda images, **_: jpeg(images, s.quality)
-    if energy is not None:
-        for steps in s.curve_steps if curve else (s.steps,):
-            yield "energy", steps, partial(pure.purify, model=energy, steps=steps)
-    for t in s.curve_t if curve else (s.t,):
-        yield "diffusion", t, partial(pure.purify, model=diffusion, t=t)
-    if energy is not None:
-        both, (steps, t) = {"energy": energy, "diffusion": diffusion}, s.naive
-        yield "naive", f"{steps}+{t}", partial(pure.naive, **both, steps=steps, t=t)
-        yield "filt", f"half {s.steps}+{s.t}", partial(pure.filt, **both, steps=s.steps, t=s.t)
-        both, (steps, t) = both | {"repetitions": 5}, s.reps
-        yield "reps", f"5 x {steps}+{t}", partial(pure.reps, **both, steps=steps, t=t)
+def apart(model: nn.Module, part: PoisonedSet, clean_mean: bool) -> float:
+    """How far the poisons lie from the class mean of the target, clean images = 1."""
+    hidden = activations.penultimate(model, part.images)
+    bad, mine = part.is_poisoned, part.labels == part.target
+    middle = hidden[mine & ~bad if clean_mean else mine].mean(0)
+    far = (hidden - middle).norm(dim=1)
+    return float(far[bad].mean() / far[mine & ~bad].mean())
 
 
-def friendly(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, ImageSet]:
-    """Friendly noise found on a network of the poisoned set, then training on it with noise."""
-    images = baselines.friendly_noise(bad.images, learn(bad, seed), seed=seed, progress=False)
+def row(
+    bad: PoisonedSet, dry: Tensor, wash: Wash, clean: nn.Module, test: ImageSet, seed: int
+) -> dict:
+    """Train on the washed set; ``dry`` are the victim's images without poison, washed."""
+    images = dry.clone()
+    images[bad.is_poisoned] = wash(bad.images[bad.is_poisoned])
     part = replace(bad, images=images)
-    return learn(part, seed, baselines.random_noise()), part
-
-
-def epic(bad: PoisonedSet, learn: Learn, seed: int) -> tuple[nn.Module, ImageSet]:
-    """EPIC; every round trains a new network for as long as the victim's."""
-    model, kept = baselines.epic(bad, lambda part, _: learn(part, seed))
-    return model, bad.subset(kept)
-
-
-def distance(model: nn.Module, part: ImageSet) -> float:
-    """How far the poisons lie from their class mean, in units of the clean images of the class."""
-    hidden = penultimate(model, part.images)
-    ratios = []
-    for c in part.labels[part.is_poisoned].unique():
-        mine, bad = part.labels == c, part.is_poisoned[part.labels == c]
-        far = (hidden[mine] - hidden[mine].mean(0)).norm(dim=1)
-        ratios.append(far[bad].mean() / far[~bad].mean().clamp_min(1e-12))
-    return float(torch.stack(ratios).mean()) if ratios else float("nan")
-
-
-def row(made: list[PoisonedSet], clean: nn.Module, test: ImageSet, defend: Callable) -> dict:
-    """One row: ``defend(poisoned set)`` gives a model and what it was trained on."""
-    rows = []
-    for bad in made:
-        model, part = defend(bad)
-        result = metrics.outcome(model, clean, bad, test)
-        rows.append(result | {"poison_distance": distance(model, part), "kept": len(part)})
-    mean = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
-    return mean | {"victims": len(rows), "poisons": int(made[0].is_poisoned.sum())}
-
-
-def one_seed(name: str, s: Setting, seed: int, table: Table, dev: torch.device) -> None:
-    """All attacks and defences of one data set and seed."""
-    energy, diffusion, source = purifiers(name, s, dev)
-    train, test = victims_share(name, s, seed, source, dev)
-    options = {"seed": seed, "progress": len(train) > 9999}
-    if len(train) > 9999:
-        options["keep"] = cache.cache_root() / "purified"
-    bar = tqdm(list(attacks(s, train, test, seed)), desc=f"{name}, seed {seed}", unit="attack")
-    for attack, variant, craft in bar:
-        jobs: list[tuple[str, int | str, Callable]] = []
-        curve = attack == "clean_label_backdoor" and "strong" not in variant
-        for defence, strength, wash in washers(s, energy, diffusion, curve):
-
-            def defend(bad, learn, wash=wash, strength=strength):
-                images = bad.images if strength == 0 else wash(bad.images, **options)
-                part = replace(bad, images=images)
-                return learn(part, seed + 100), part
-
-            jobs.append((defence, strength, defend))
-        jobs.append(("friendly", "16/255", partial(friendly, seed=seed + 100)))
-        jobs.append(("epic", "3 rounds", partial(epic, seed=seed + 100)))
-        key = {"dataset": name, "attack": attack, "variant": variant, "seed": seed}
-        left = [j for j in jobs if not table.has(**key, defence=j[0], strength=j[1])]
-        if not left:
-            continue
-        made, learn, clean = craft()
-        for defence, strength, defend in left:
-            bar.set_postfix_str(f"{attack}: {defence} {strength}")
-            found = row(made, clean, test, partial(defend, learn=learn))
-            found |= {"images": len(made[0]), "arch": s.arch, "purifier_data": source}
-            table.append(
-                key | {"defence": defence, "strength": strength} | found | {"device": str(dev)}
-            )
+    model = learn(part, seed + 100)
+    rest = test.subset(test.labels != TARGET)
+    few, marked = rest.images[:150], bad.triggered(rest)[:150]
+    pattern = (marked - few).mean(0)
+    called = training.predict(model, rest.images).argmax(1) == TARGET
+    return metrics.outcome(model, clean, bad, test) | {
+        "base": float(called.float().mean()),  # the target's name without a trigger
+        "contrast": controls.contrast(wash(few), wash(marked), pattern),
+        "distance_clean_mean": apart(model, part, True),
+        "distance_own_mean": apart(model, part, False),
+        "poisons": int(bad.is_poisoned.sum()),
+        "images": len(bad),
+    }
 
 
 def main(argv: list[str] | None = None, folder=RESULTS) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", nargs="+", default=["mnist", "digits"], choices=SETTINGS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--tiny", action="store_true", help="a few images, to test the plumbing")
+    parser.add_argument("--images", type=int, default=800)
+    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
     options = parser.parse_args(argv)
     dev, table = device.pick(), Table("purification", KEY, folder)
-    for seed in options.seeds:
-        for name in options.datasets:
-            setting = tiny(SETTINGS[name]) if options.tiny else SETTINGS[name]
-            one_seed(name, setting, seed, table, dev)
+    size = {"n_train": options.images, "device": dev}
+    train, test = data.load("signs", n_test=500, **size)
+    others, _ = data.load("signs", n_test=10, seed=1000, **size)
+    for defence, wash in washes(others.images).items():
+        dry: Tensor | None = None
+        for attack in options.attacks:
+            for seed in options.seeds:
+                key = {"dataset": "signs", "attack": attack, "defence": defence, "seed": seed}
+                if table.has(**key):
+                    continue
+                dry = wash(train.images) if dry is None else dry
+                bad, clean = poisoned(train, attack, seed), learn(train, seed)
+                found = row(bad, dry, wash, clean, test, seed)
+                print(*key.values(), {k: round(v, 3) for k, v in found.items()}, flush=True)
+                table.append(key | found | facts(dev))
     print(f"wrote {table.path}")
 
 

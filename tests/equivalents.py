@@ -838,6 +838,11 @@ BY_HAND: dict[str, dict[str, object]] = {
     "12.interval_bounds": {"signs of weights": _bounds_by_sign, "deep copies": _bounds_by_copy},
     "12.certificate": {"by trial": _certificate_trial, "numpy": _certificate_numpy},
     "13.langevin_step": {"backward": _langevin_backward},
+    "13.best_contrast": {
+        "numpy": lambda p, s: np.linalg.norm(p.numpy()) / s,
+        "a sum": lambda p, s: math.sqrt(float((p * p).sum())) / s,
+        "the filter at work": lambda p, s: (p * p).sum() / (s * (p * p).sum().sqrt()),
+    },
     "13.noised": {"a loop": _noised_loop, "cumprod": _noised_steps},
     "16.points": {"scikit-learn": _points_sklearn, "precision and recall": _points_shares},
     "16.spread": {"traces, numpy": _spread_numpy, "sums by index": _spread_by_index},

@@ -29,7 +29,7 @@ from nclib.course.session import DEFAULT  # noqa: E402
 from nclib.course.shown import CLAIM  # noqa: E402
 
 OLD_FORM = {
-    *("05_correction", "13_purification"),
+    "05_correction",
 }
 
 PACKAGES = {

@@ -152,7 +152,7 @@ train = data.load("digits", device="cpu")[0]
 cnn, mlp = models.build("cnn", train), models.build("mlp", train)
 other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.Flatten(), nn.LSTM(4, 4))
 other.append(nn.MultiheadAttention(4, 2)).append(nn.TransformerEncoderLayer(4, 2, 8))
-found = [cnn, mlp, other, diffusion.Diffusion(diffusion.Borrowed(other))]
+found = [cnn, mlp, other, diffusion.Diffusion(other)]
 found += [diffusion.build_diffusion(arch, (1, 8, 8)) for arch in ("mlp", "conv")]
 found += [energy.build_energy(arch, (1, 8, 8)) for arch in ("mlp", "conv")]
 found += [squeezing.Squeezed(cnn, squeezing.median, partial(squeezing.bit_depth, bits=2))]

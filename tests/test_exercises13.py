@@ -74,8 +74,13 @@ def one_too_many(x, beta, t, noise):
         ("13.noised", one_too_many, "t = 0"),
         ("13.spread", 1.875, "do not add up"),
         ("13.spread", 0.0125, "one step"),
-        ("13.survives", "neither", "stroke"),
-        ("13.survives", "noise of 8/255 on every pixel", "several times"),
+        ("13.best_contrast", lambda p, s: p.square().sum() / s, "square of the length"),
+        ("13.best_contrast", lambda p, s: p.abs().mean() / s, "one pixel"),
+        ("13.best_contrast", lambda p, s: p.abs().max() / s, "best pixel"),
+        ("13.best_contrast", lambda p, s: p.square().mean().sqrt() / s, "*mean* square"),
+        ("13.best_contrast", lambda p, s: p.norm() / s**2, "not a variance"),
+        ("13.best_contrast", lambda p, s: p.norm(), "length of the filter"),
+        ("13.best_contrast", lambda p, s: 3 * p.norm() / s, "on 4,000 noisy images"),
     ],
 )
 def test_wrong_answers_are_rejected(name, answer, word):

@@ -8,7 +8,7 @@ from torch import nn
 
 from nclib import cache, data
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import baselines, combine, diffusion
+from nclib.defenses.purification import baselines, combine, controls, diffusion
 from nclib.defenses.purification.noise import BLOCK, block_generators, normal, to_signed, to_unit
 from nclib.models import build
 from nclib.training import fit
@@ -250,7 +250,6 @@ WAYS = {
     "diffusion": lambda x, **o: pure.purify(x, DENOISER, t=4, **o),
     "naive": lambda x, **o: pure.naive(x, ENERGY, DENOISER, steps=3, t=3, **o),
     "reps": lambda x, **o: pure.reps(x, ENERGY, DENOISER, steps=2, t=2, repetitions=2, **o),
-    "filt": lambda x, **o: pure.filt(x, ENERGY, DENOISER, share=0.7, steps=2, t=2, **o),
 }
 ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
@@ -297,7 +296,6 @@ def test_no_strength_is_the_identity():
         pure.purify(images, ENERGY, steps=0, **QUIET),
         pure.purify(images, DENOISER, t=0, **QUIET),
         pure.naive(images, ENERGY, DENOISER, steps=0, t=0, **QUIET),
-        pure.filt(images, ENERGY, DENOISER, share=0, **QUIET),
     ]
     for out in outs:
         assert torch.equal(out, images) and out.data_ptr() != images.data_ptr()
@@ -312,19 +310,6 @@ def test_the_combinations_are_made_of_their_parts():
     assert torch.equal(pure.naive(images, ENERGY, DENOISER, steps=0, t=4, **QUIET), denoised)
     twice = {"steps": 2, "t": 0, "repetitions": 2}
     assert torch.equal(pure.reps(images, ENERGY, DENOISER, **twice, **QUIET), energy)
-    strength = {"steps": 2, "t": 2}
-    assert torch.equal(
-        pure.filt(images, ENERGY, DENOISER, share=1, **strength, **QUIET),
-        pure.naive(images, ENERGY, DENOISER, **strength, **QUIET),
-    )
-
-
-def test_filt_touches_the_highest_energies_alone():
-    images = pictures(40)
-    out = pure.filt(images, ENERGY, DENOISER, share=0.25, steps=2, t=2, **QUIET)
-    touched = (out != images).flatten(1).any(1)
-    energies = pure.energies(images, ENERGY)
-    assert touched.sum() == 10 and energies[touched].min() >= energies[~touched].max()
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 14, 11), (3, 33, 20), (3, 5, 5)])
@@ -343,63 +328,6 @@ def test_a_conv_model_takes_other_sizes_and_an_mlp_does_not():
         pure.purify(pictures(3, (1, 9, 9)), DENOISER, t=1, **QUIET)
     with pytest.raises(ValueError, match=r"^images: got \(1, 8, 8\) each; .*built for \(3, 8, 8\)"):
         pure.purify(pictures(3), COLOUR, steps=1, **QUIET)
-
-
-@pytest.mark.parametrize("way", [WAYS["energy"], WAYS["reps"]], ids=["energy", "reps"])
-def test_a_killed_run_goes_on_where_it_was(way, tmp_path, monkeypatch):
-    images, done = pictures(70), []
-    whole = way(images, **QUIET)
-    wash = combine._wash
-
-    def killed(part, stages, seed, first, tick):
-        if first == 48:
-            raise KeyboardInterrupt
-        done.append(first)
-        return wash(part, stages, seed, first, tick)
-
-    options = {"chunk": 16, "keep": tmp_path / "kept", **QUIET}
-    with monkeypatch.context() as patched:
-        patched.setattr(combine, "_wash", killed)
-        patched.setattr(combine, "_key", lambda *_: "one")
-        with pytest.raises(KeyboardInterrupt):
-            way(images, **options)
-    assert done == [0, 16, 32]
-    done.clear()
-    with monkeypatch.context() as patched:
-        patched.setattr(combine, "_key", lambda *_: "one")
-        patched.setattr(combine, "_wash", lambda *a: done.append(a[3]) or wash(*a))
-        assert torch.allclose(way(images, **options), whole, atol=1e-5)
-        assert done == [48, 64]
-        assert torch.allclose(way(images, **options), whole, atol=1e-5)
-        assert done == [48, 64]
-
-
-def test_what_is_kept_belongs_to_these_images_models_strengths_and_seed(tmp_path):
-    images, other = pictures(20), pure.build_energy("conv", (1, 8, 8), widths=(4, 8), seed=1)
-    base = [(ENERGY, 2)]
-    key = combine._key(images, base, 0)
-    assert key == combine._key(images.clone(), [(ENERGY, 2)], 0)
-    warm = pure.build_energy("conv", (1, 8, 8), widths=(4, 8), temperature=1.0)
-    others = [
-        combine._key(images.flip(0), base, 0),
-        combine._key(images, [(other, 2)], 0),
-        combine._key(images, [(warm, 2)], 0),
-        combine._key(images, [(ENERGY, 3)], 0),
-        combine._key(images, base, 1),
-    ]
-    assert len({key, *others}) == 6
-    pure.purify(images, ENERGY, steps=1, keep=tmp_path, chunk=16, **QUIET)
-    assert len(list(tmp_path.glob("*/*.safetensors"))) == 2
-
-
-def test_a_damaged_chunk_is_made_again(tmp_path):
-    images = pictures(20)
-    first = pure.purify(images, ENERGY, steps=1, keep=tmp_path, **QUIET)
-    (file,) = tmp_path.glob("*/*.safetensors")
-    file.write_bytes(file.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="cannot be read"):
-        again = pure.purify(images, ENERGY, steps=1, keep=tmp_path, **QUIET)
-    assert torch.equal(first, again) and cache.load(file) is not None
 
 
 def test_a_chunk_is_bounded_by_the_pixels():
@@ -425,7 +353,6 @@ def test_a_chunk_is_bounded_by_the_pixels():
         (lambda x: pure.purify(x * 2, ENERGY, steps=1), r"images: values run from .*\[0, 1\]"),
         (lambda x: pure.purify(x.double(), ENERGY, steps=1), "images: got torch.float64"),
         (lambda x: pure.purify(x[:0], ENERGY, steps=0), "images: got no image"),
-        (lambda x: pure.filt(x, ENERGY, DENOISER, share=2), "share: got 2"),
         (lambda x: pure.reps(x, ENERGY, DENOISER, repetitions=0), "repetitions: got 0"),
         (lambda x: pure.energies(x, DENOISER), "model: got Diffusion"),
         (lambda x: pure.build_energy("resnet", (1, 8, 8)), "arch: got 'resnet'"),
@@ -583,3 +510,61 @@ def test_epic_keeps_most_and_every_class():
     assert 120 > seen[1][1] >= seen[2][1] == kept.sum()
     with pytest.raises(ValueError, match="^rounds: got 0"):
         baselines.epic(train, learn, rounds=0)
+
+
+# What a purifier has to beat, and what a patch is.
+
+
+def test_a_net_of_patches_sees_every_pixel_once():
+    net = pure.build_diffusion("conv", (3, 8, 12), width=8, patch=2)
+    assert net.recipe["patch"] == 2 and net.net.patch == 2
+    images = pictures(2, (3, 8, 12)) * 2 - 1
+    out = net(images, torch.tensor([5, 9]))
+    assert out.shape == images.shape
+    for place in ((0, 0), (3, 5), (7, 11)):  # each pixel's own answer depends on it
+        moved = images.clone()
+        moved[:, :, place[0], place[1]] += 1
+        changed = (net(moved, torch.tensor([5, 9])) - out).abs()
+        assert float(changed[:, :, place[0], place[1]].min().detach()) > 0
+    pure.train_diffusion(net, pictures(8, (3, 8, 12)), updates=2, batch_size=4, **QUIET)
+
+
+def test_a_gain_multiplies_the_energy_and_comes_back(tmp_path):
+    images = pictures(4)
+    low, high = (pure.build_energy("conv", (1, 8, 8), widths=(4, 8), gain=g) for g in (1, 16))
+    assert torch.allclose(16 * pure.energies(images, low), pure.energies(images, high), rtol=1e-5)
+    pure.save(high, tmp_path / "x.safetensors")
+    again = pure.load(tmp_path / "x.safetensors")[0]
+    assert torch.allclose(pure.energies(images, again), pure.energies(images, high), rtol=1e-2)
+
+
+def test_hidden_pixels_come_from_their_neighbours():
+    images = torch.full((3, 3, 6, 6), 0.4)
+    assert torch.allclose(controls.hidden(images), images)  # nothing to tell them apart
+    assert torch.equal(controls.hidden(pictures(3), 0.0), pictures(3))
+    out = controls.hidden(pictures(20, (3, 9, 9)), 0.5, seed=1)
+    same = (out == pictures(20, (3, 9, 9))).all(1)
+    assert 0.4 < float(same.float().mean()) < 0.6  # all channels of a pixel together
+
+
+def test_the_main_axes_keep_their_images_and_lose_the_rest():
+    draw = generator()
+    basis = torch.rand(4, 1, 6, 6, generator=draw)
+    others = torch.einsum("nk,kchw->nchw", torch.rand(200, 4, generator=draw) / 4, basis)
+    wash = controls.main_axes(others, 4)
+    assert torch.allclose(wash(others[:5]), others[:5], atol=1e-4)
+    noisy = (others[:50] + 0.1 * torch.randn(50, 1, 6, 6, generator=draw)).clamp(0, 1)
+    assert (wash(noisy) - others[:50]).square().mean() < (noisy - others[:50]).square().mean() / 3
+    for wrong in (0, 37):
+        with pytest.raises(ValueError, match=f"^count: got {wrong}"):
+            controls.main_axes(others, wrong)
+
+
+def test_the_contrast_is_the_length_of_the_pattern_over_the_noise():
+    pattern = 0.05 * torch.randn(3, 8, 8, generator=generator())
+    clean = 0.5 + 0.2 * torch.randn(4000, 3, 8, 8, generator=generator(1))
+    found = controls.contrast(clean, clean + pattern, pattern)
+    assert found == pytest.approx(float(pattern.norm()) / 0.2, rel=0.05)
+    assert controls.contrast(clean, clean, pattern) == 0
+    with pytest.raises(ValueError, match="^pattern: got zeros"):
+        controls.contrast(clean, clean, 0 * pattern)

@@ -1,4 +1,4 @@
-"""Figures of purification: energies, images on their way, success against accuracy, distances."""
+"""Figures of purification: energies, walks over them, success against accuracy and contrast."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, show_images
+from nclib.plots.style import (
+    CLEAN,
+    NEUTRAL,
+    POISON,
+    class_colours,
+    heatmap,
+    label,
+    panels,
+    show_images,
+)
 
 __all__ = [
     "against",
-    "at_rest",
-    "by_strength",
+    "by_frequency",
+    "contrasts",
     "distances",
     "energies",
-    "grid",
+    "landscape",
     "outcomes",
     "show_images",
-    "survivors",
     "training",
     "walk",
 ]
-
-
-DEFENCES = ["none", "jpeg", "friendly", "epic", "energy", "diffusion", "naive", "reps", "filt"]
 
 
 def energies(groups: Mapping[str, Tensor], unit: float) -> Axes:
@@ -46,6 +50,27 @@ def energies(groups: Mapping[str, Tensor], unit: float) -> Axes:
         ax.hist(e, bins, weights=weights, alpha=0.55, color=colour, label=name)
     ax.legend(fontsize=8)
     return label(ax, "Energy of the images", "energy / temperature", "share of the group")
+
+
+def landscape(hills: Tensor, grid: Tensor, points: Tensor, images: Tensor, moment: str) -> Figure:
+    """The energy ``[B, A]`` over a plane, walkers ``[N, 2]`` in it, and ``images`` on their way.
+
+    Both axes are ``grid``: the amount of the trigger, and that of a pattern of noise.
+    """
+    figure, axes = panels(2, width=4.2, height=3.4)
+    lines = axes[0].contourf(grid, grid, hills, levels=14, cmap="viridis")
+    figure.colorbar(lines, ax=axes[0], label="energy / temperature")
+    axes[0].plot(*points.T, "o", color=POISON, markeredgecolor="w", ms=5)
+    low, high = float(grid[0]), float(grid[-1])
+    axes[0].set(xlim=(low, high), ylim=(low, high))
+    label(axes[0], f"The walkers {moment}", "amount of the trigger", "amount of a noise pattern")
+    rows = images.permute(0, 2, 3, 1).numpy()
+    half = len(rows) // 2
+    strip = np.concatenate([np.concatenate(part, 1) for part in (rows[:half], rows[half:])])
+    axes[1].imshow(strip.squeeze(-1) if strip.shape[2] == 1 else strip, vmin=0, vmax=1)
+    axes[1].set_axis_off()
+    axes[1].set_title(f"their images {moment}")
+    return figure
 
 
 def walk(frames: Mapping[str, Tensor], title: str, columns: int = 6) -> Figure:
@@ -76,73 +101,61 @@ def outcomes(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     return figure
 
 
-def at_rest(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """The rows of results/purification.csv at the default strengths, not those of the curve."""
-    strength = {"energy": "100", "diffusion": "75" if dataset == "mnist" else "100"}
-    rows = table[table.dataset == dataset]
-    wanted = rows.defence.map(strength)
-    return rows[wanted.isna() | (rows.strength.astype(str) == wanted)]
-
-
-def grid(table: pd.DataFrame, dataset: str, value: str = "success") -> pd.DataFrame:
-    """Attacks in rows, ``DEFENCES`` in columns, means over the seeds; last the clean network."""
-    rows = at_rest(table, dataset)
-    kind = rows.variant.str.extract("(strong trigger|large patch)")[0]
-    rows = rows.assign(attack=rows.attack + (", " + kind).fillna(""))
-    wide = rows.pivot_table(value, "attack", "defence")[DEFENCES]
-    return wide.assign(control=rows.groupby("attack")["control_" + value].mean())
-
-
-def by_strength(table: pd.DataFrame) -> Figure:
-    """Success and accuracy over the strength, one panel per defence; bands run over the seeds."""
-    names = {"energy": "steps of Langevin", "diffusion": "noise level t"}
-    figure, axes = panels(len(names), width=4.6, sharey=True)
-    for ax, (defence, x) in zip(axes, names.items(), strict=True):
-        rows = table[table.defence.isin(["none", defence])]  # "none" is the strength 0
-        rows = rows.assign(strength=rows.strength.astype(int))
-        look = {"x": "strength", "data": rows, "ax": ax, "marker": "o", "errorbar": ("pi", 100)}
-        sns.lineplot(y="success", color=POISON, label="success of the poison", **look)
-        sns.lineplot(y="accuracy", color=CLEAN, label="accuracy", **look)
-        ax.axhline(rows.control_accuracy.mean(), color=NEUTRAL, linestyle="--", linewidth=1)
-        ax.set_ylim(-0.03, 1.03)
-        label(ax, defence, x, "share of the test images")
-        ax.legend(fontsize=8)
-    return figure
-
-
 def against(table: pd.DataFrame, title: str) -> Axes:
-    """Heat map of the numbers in ``table``: attacks in rows, defences in columns."""
-    _, (ax,) = panels(width=2.4 + 0.75 * table.shape[1], height=1.3 + 0.45 * len(table))
-    names = [str(name).replace("_", " ") for name in table.index]
+    """Heat map of the numbers in ``table``: defences in rows, attacks in columns."""
+    _, (ax,) = panels(width=3.4 + 1.1 * table.shape[1], height=1.3 + 0.32 * len(table))
     look: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "viridis_r", "ax": ax}
-    return heatmap(table.to_numpy(), names, list(table.columns), title=title, x="", y="", **look)
+    names = list(table.index), list(table.columns)
+    return heatmap(table.to_numpy(), *names, title=title, x="", y="", **look)
 
 
-def distances(rows: Mapping[str, Sequence[float]]) -> Axes:
-    """Distance of the poisons to their class mean, clean images of the class = 1: dots per seed."""
-    _, (ax,) = panels(width=1.6 + 0.9 * len(rows))
-    for x, values in enumerate(rows.values()):
-        ax.plot([x] * len(values), values, "o", color=POISON, alpha=0.7)
-        ax.plot([x - 0.25, x + 0.25], [np.mean(values)] * 2, color="black")
-    ax.axhline(1, color=NEUTRAL, linestyle="--")
-    ax.set_xticks(range(len(rows)), list(rows))
-    return label(ax, "Poisons and their class mean", "", "distance, poisons / clean")
+def contrasts(table: pd.DataFrame) -> Axes:
+    """Success over the contrast that is left, a dot for each row of the table, a colour a wash."""
+    _, (ax,) = panels(width=6.4, height=3.6)
+    names = list(table.groupby("defence").success.mean().sort_values(ascending=False).index)
+    marks = dict(zip(sorted(set(table.attack)), "so^D", strict=False))
+    for name, colour in zip(names, class_colours(len(names)), strict=True):
+        for attack, part in table[table.defence == name].groupby("attack"):
+            ax.plot(part.contrast, part.success, marks[str(attack)], color=colour, ms=5)
+        ax.plot([], [], "o", color=colour, label=name)
+    ax.set_ylim(-0.03, 1.03)
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    where = "contrast that is left after the wash (deviations)"
+    return label(ax, "What the filter sees decides", where, "success of the poison")
 
 
-def training(histories: Mapping[str, Sequence[float]], limit: float) -> Figure:
-    """The gap of the energies over the updates, one panel per training."""
-    figure, axes = panels(len(histories), width=4.6)
-    for ax, (name, gaps) in zip(axes, histories.items(), strict=True):
-        ax.plot(range(1, len(gaps) + 1), gaps, color=CLEAN if abs(gaps[-1]) < limit else POISON)
-        ax.set_yscale("symlog", linthresh=1e-3)
-        label(ax, name, "update", "E(data) - E(samples)")
+def distances(sides: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Distance of the poisons to a mean, clean images = 1: a panel a mean, dots per seed."""
+    figure, axes = panels(len(sides), width=4.2, sharey=True)
+    for ax, (title, rows) in zip(axes, sides.items(), strict=True):
+        for x, values in enumerate(rows.values()):
+            ax.plot([x] * len(values), values, "o", color=POISON, alpha=0.7)
+            ax.plot([x - 0.25, x + 0.25], [np.mean(values)] * 2, color="black")
+        ax.axhline(1, color=NEUTRAL, linestyle="--")
+        ax.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right")
+        label(ax, title, "", "distance, poisons / clean")
     return figure
 
 
-def survivors(success: Mapping[str, float]) -> Axes:
-    """Success of the poison by case, as horizontal bars."""
-    _, (ax,) = panels(width=6, height=0.9 + 0.32 * len(success))
-    names = list(success)[::-1]
-    ax.barh(names, [success[name] for name in names], color=POISON)
-    ax.set_xlim(0, 1.03)
-    return label(ax, "What survives", "success of the poison", "")
+def training(histories: Mapping[str, Sequence[Sequence[float]]], limit: float) -> Figure:
+    """The gap of the energies over the updates: one panel per training, one line per seed."""
+    figure, axes = panels(len(histories), width=3.0, height=2.8, sharey=True)
+    for ax, (name, seeds) in zip(axes, histories.items(), strict=True):
+        for gaps in seeds:
+            held = abs(gaps[-1]) < limit  # NaN is not
+            ax.plot(range(1, len(gaps) + 1), gaps, color=CLEAN if held else POISON, alpha=0.8)
+        ax.set_yscale("symlog", linthresh=1e-2)
+        label(ax, name, "update", "E(data) - E(samples)" if ax is axes[0] else "")
+    return figure
+
+
+def by_frequency(frequencies: Sequence[int], contrast: Mapping[str, Sequence[float]]) -> Axes:
+    """The contrast of waves of several frequencies, one line for each wash."""
+    _, (ax,) = panels(width=5.2, height=3.2)
+    for (name, values), colour in zip(contrast.items(), class_colours(len(contrast)), strict=True):
+        ax.plot(frequencies, values, "o-", color=colour, label=name)
+    ax.set_ylim(bottom=0)
+    ax.set_xticks(frequencies)
+    ax.legend(fontsize=8)
+    title = "What a filter sees of the wave"
+    return label(ax, title, "stripes in the image", "contrast (deviations)")

@@ -1,4 +1,4 @@
-"""Exercises of lesson 13: a Langevin step, the forward noise, how much noise, and what survives."""
+"""Exercises and predictions of lesson 13: a Langevin step, the noise, and what outlives it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclib.course.exercises import choice, close, exercise, expect, number, tensor, usual
+from nclib.course.exercises import close, exercise, expect, number, prediction, tensor, usual
 from nclib.defenses import purification as pure
 from nclib.defenses.purification.diffusion import noised
 
@@ -129,17 +129,73 @@ number(
     },
 )
 
-choice(
-    "13.survives",
-    "a patch of 9 pixels of full ink",
-    ("noise of 8/255 on every pixel", "a patch of 9 pixels of full ink", "neither"),
-    why={
-        "noise of 8/255 on every pixel": "the noise of the purifier has a standard deviation "
-        "several times as large, and the model then removes both",
-        "neither": "a step moves a pixel a little; a stroke of ink looks like ink to the model",
-    },
+@exercise(
+    "13.best_contrast",
+    reference=lambda pattern, sigma: pattern.norm() / sigma,
     hints=(
-        "Compare the change of one pixel with the noise that the purifier adds to it.",
-        "The model keeps what looks like a digit. Which of the two could be a stroke?",
+        "The filter w answers w.p on the pattern, and its answer to noise has the deviation "
+        "sigma |w|. Divide.",
+        "Cauchy and Schwarz: w.p is at most |w| |p|, and w = p reaches it. What is left?",
+        "pattern.norm() / sigma.",
     ),
+)
+def _(answer: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape, sigma in (((1, 4, 4), 0.5), ((3, 16, 16), 0.2)):
+        pattern = 0.1 * torch.randn(shape, generator=generator)
+        found = float(tensor(answer(pattern, sigma), "the contrast"))
+        length, pixels = float(pattern.norm()), pattern.numel()
+        usual(
+            torch.tensor(found),
+            {
+                "that is the square of the length: the deviation of the filter's answer grows with "
+                "the length, too": length**2 / sigma,
+                "that is one pixel's contrast; the filter adds up all of them": (
+                    float(pattern.abs().mean()) / sigma
+                ),
+                "that is the best pixel alone; the filter adds up all of them": (
+                    float(pattern.abs().max()) / sigma
+                ),
+                "that is the root of the *mean* square; the filter sums over the pixels": (
+                    length / pixels**0.5 / sigma
+                ),
+                "sigma is a deviation, not a variance": length / sigma**2,
+                "the deviations of the pixels do not add up, their variances do": (
+                    float(pattern.square().sum()) / (sigma * float(pattern.abs().sum()))
+                ),
+                "the noise in the answer is sigma times the length of the filter": length,
+            },
+        )
+        # an independent fact: the filter's answers to noise, with and without the pattern
+        noise = sigma * torch.randn(4000, pixels, generator=generator)
+        said = noise @ pattern.flatten()
+        gap = float(((noise + pattern.flatten()) @ pattern.flatten()).mean() - said.mean())
+        tried = gap / float(said.std())
+        expect(
+            abs(found / tried - 1) < 0.06,
+            f"on 4,000 noisy images the filter w = p has a contrast of {tried:.3f}, not {found:.3f}",
+        )
+        close(found, length / sigma, "the contrast")
+
+
+prediction(
+    "13.noise",
+    "Noise of twice the wave's height on every training image: the success that is left.",
+    above=0.4,
+    usual={
+        (None, 0.2): "each pixel of the wave drowns, but the network adds up three thousand of them",
+        (0.2, 0.4): "the wave is the same in each poisoned image and the noise is not: averaging "
+        "keeps the one and loses the other",
+    },
+)
+
+prediction(
+    "13.diverges",
+    "Which of the two keeps an energy from diverging: a small learning rate, or the penalty?",
+    reading="the learning rate",
+    usual={
+        "the penalty": "at a large learning rate the steps leap over what the penalty could hold",
+        "both": "change one at a time, as in the table: one of them is enough here",
+        "neither": "one row of the table stays finite",
+    },
 )

@@ -1,23 +1,19 @@
-"""Purify images by an energy model, a diffusion model, or both: in chunks, resumable.
+"""Purify images by an energy model, a diffusion model, or both, in chunks.
 
 PureGen (Bhat et al. 2024, arXiv 2405.18627). The noise of an image depends on the seed and on its
-position alone, so neither the chunks nor an interruption changes the result. The position is that
-in the set; in ``filt`` it is that among the images selected.
+position in the set alone, so the chunks do not change the result.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nclib import cache as kept
 from nclib.activations import evaluating
 from nclib.data import check_images
 from nclib.defenses.purification.diffusion import Diffusion, check_time, noised, reverse
@@ -31,7 +27,7 @@ from nclib.defenses.purification.noise import (
     to_signed,
     to_unit,
 )
-from nclib.doors import gradients, integer, number
+from nclib.doors import gradients, integer
 
 PIXELS = 2**19  # pixels per chunk: 512 images of 32 x 32; 64 feature maps of it are 128 MiB
 Stage = tuple[Energy | Diffusion, int]  # a model and its strength: steps, or the noise level t
@@ -46,23 +42,20 @@ def purify(
     t: int | None = None,
     seed: int = 0,
     chunk: int | None = None,
-    keep: str | Path | None = None,
     progress: bool = True,
 ) -> Tensor:
     """``images`` ``[N, C, H, W]`` in [0, 1], washed: ``steps`` of Langevin, or noised to ``t``.
 
     An ``Energy`` needs ``steps``, a ``Diffusion`` needs ``t``; 0 returns the images as they are.
     ``chunk`` images are in memory at once (rounded up to a multiple of 16; None: by their size).
-    ``keep`` names a folder in which every finished chunk is kept: the same call after a kill goes
-    on from there. Raises ``ValueError`` for images or strengths that do not fit and for a model
-    that diverged.
+    Raises ``ValueError`` for images or strengths that do not fit and for a model that diverged.
     """
     wanted, strength, other = ("steps", steps, t) if isinstance(model, Energy) else ("t", t, steps)
     if strength is None or other is not None:
         raise ValueError(
             f"steps, t: got {steps}, {t}; {type(model).__name__} needs {wanted} and no other"
         )
-    return _run(images, [(model, strength)], seed, chunk, keep, progress)
+    return _run(images, [(model, strength)], seed, chunk, progress)
 
 
 @gradients
@@ -90,40 +83,12 @@ def reps(
     repetitions: int = 5,
     seed: int = 0,
     chunk: int | None = None,
-    keep: str | Path | None = None,
     progress: bool = True,
 ) -> Tensor:
     """PureGen-Reps: a little of the energy and of the diffusion, ``repetitions`` times in turn."""
     integer(repetitions, "repetitions", 1)
     stages: list[tuple[Energy | Diffusion, int]] = [(energy, steps), (diffusion, t)]
-    return _run(images, stages * repetitions, seed, chunk, keep, progress)
-
-
-@gradients
-def filt(
-    images: Tensor,
-    energy: Energy,
-    diffusion: Diffusion,
-    *,
-    share: float = 0.5,
-    steps: int = 150,
-    t: int = 75,
-    chunk: int | None = None,
-    **options: Any,
-) -> Tensor:
-    """PureGen-Filt: the ``share`` of the images with the highest energy goes through ``naive``.
-
-    The others stay as they are: a poison tends to a higher energy than a clean image. An image's
-    noise depends on its position among the selected ones, and so on which others are selected.
-    """
-    number(share, "share", 0, 1)
-    count = round(share * len(images))
-    if count == 0:
-        return images.clone()
-    high = energies(images, energy, chunk=chunk).topk(count).indices.sort().values
-    washed = images.clone()
-    washed[high] = naive(images[high], energy, diffusion, steps=steps, t=t, chunk=chunk, **options)
-    return washed
+    return _run(images, stages * repetitions, seed, chunk, progress)
 
 
 @gradients
@@ -147,10 +112,9 @@ def _run(
     stages: list[Stage],
     seed: int,
     chunk: int | None,
-    keep: str | Path | None,
     progress: bool,
 ) -> Tensor:
-    """All ``stages`` over every chunk; finished chunks come from ``keep`` where they lie there."""
+    """All ``stages`` over every chunk."""
     check_images(images)
     size = _chunk_size(images, chunk)
     for model, strength in stages:
@@ -158,26 +122,14 @@ def _run(
     stages = [stage for stage in stages if stage[1] > 0]
     if not stages:
         return images.clone()
-    folder = None if keep is None else Path(keep).expanduser() / _key(images, stages, seed)
-    washed, starts = [], range(0, len(images), size)
+    starts = range(0, len(images), size)
     total = len(starts) * sum(strength for _, strength in stages)
     with ExitStack() as stack:
         for model, _ in stages:
             stack.enter_context(evaluating(model))
         bar = tqdm(total=total, desc="purifying", unit="step", disable=not progress)
         stack.enter_context(bar)
-        for first in starts:
-            part = images[first : first + size]
-            place = folder and folder / f"{first}-{first + len(part)}.safetensors"
-            found = kept.load(place) if place else None
-            if found is not None:
-                washed.append(found[0]["images"].to(images.device))
-                bar.update(total // len(starts))
-                continue
-            washed.append(_wash(part, stages, seed, first, bar.update))
-            if place:
-                kept.save(place, {"images": washed[-1]}, {"first": first})
-    return torch.cat(washed)
+        return torch.cat([_wash(images[i : i + size], stages, seed, i, bar.update) for i in starts])
 
 
 def _wash(
@@ -230,10 +182,3 @@ def _check(images: Tensor, model: Energy | Diffusion, strength: int) -> None:
     weight = next(model.parameters(), images)
     if weight.device != images.device:
         raise ValueError(f"images: on {images.device}, the model is on {weight.device}")
-
-
-def _key(images: Tensor, stages: list[Stage], seed: int) -> str:
-    """The same images, models, strengths, seed and code have the same key."""
-    walks = [(m.eps, m.temperature) for m, _ in stages if isinstance(m, Energy)]
-    code = [sys.modules[__name__], Energy, Diffusion, Diverged]  # a class stands for its file
-    return kept.fingerprint(code, images, images.device.type, stages, walks, seed)

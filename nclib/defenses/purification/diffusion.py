@@ -139,21 +139,6 @@ class SmallUNet(nn.Module):
         return pixel_shuffle(guess, self.patch)
 
 
-class Borrowed(nn.Module):
-    """A UNet of the library diffusers as the net of a ``Diffusion``: its levels count from 0.
-
-    Its schedule must be the linear one, beta from 1e-4 to 0.02 over 1000 levels (google's
-    ddpm-cifar10-32, say), its images in [-1, 1].
-    """
-
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.unet(x, t - 1).sample
-
-
 def noised(x: Tensor, model: Diffusion, t: Tensor | int, noise: Tensor) -> Tensor:
     """The forward process: sqrt(alpha_bar_t) x + sqrt(1 - alpha_bar_t) noise, ``t`` ``[N]`` or one.
 
