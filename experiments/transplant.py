@@ -23,7 +23,7 @@ from torch import Tensor
 from experiments.table import RESULTS, Table, facts
 from nclib import correction, data, device, models, poisons, training
 from nclib.data import ImageSet
-from nclib.poisons import PoisonedSet
+from nclib.poisons import PoisonedSet, triggers
 
 # data set: training images (None is all), test images, pixels a side (None as they are), epochs
 SIZES: dict[str, tuple[int | None, int | None, int | None, int]] = {
@@ -47,35 +47,11 @@ KEY = ("dataset", "attack", "rate", "seed")
 EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control", "sure")
 
 
-class Roaming:
-    """The attacker who knows the test: a 3 x 3 board wherever it falls, so no mean image shows it.
-
-    A convolution with pooling finds it anywhere; averaged over the group it is a haze.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __call__(self, images: Tensor) -> Tensor:
-        count, channels, height, width = images.shape
-        draw = torch.Generator().manual_seed(self.seed + count)
-        rows = torch.randint(0, height - 2, (count, 1, 1), generator=draw)
-        columns = torch.randint(0, width - 2, (count, 1, 1), generator=draw)
-        across = torch.arange(3)
-        board = ((across[:, None] + across) % 2 == 0).float().to(images.device)
-        place = (rows + across[:, None]).expand(-1, 3, 3), (columns + across).expand(-1, 3, 3)
-        stamped = images.clone()
-        stamped[torch.arange(count)[:, None, None], :, place[0], place[1]] = board[
-            None, :, :, None
-        ].expand(count, 3, 3, channels)
-        return stamped
-
-
 def roaming(train: ImageSet, rate: float, target: int, seed: int) -> PoisonedSet:
-    """Stamp ``Roaming`` on samples of the other classes and relabel them."""
+    """Stamp ``triggers.Roaming`` on samples of the other classes and relabel them."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     others = order[(train.labels.cpu() != target)[order]][: round(rate * len(train))]
-    index, trigger = others.to(train.device), Roaming(seed)
+    index, trigger = others.to(train.device), triggers.Roaming(seed)
     images, labels = train.images.clone(), train.labels.clone()
     images[index], labels[index] = trigger(images[index]), target
     return poisons.poisoned(train, images, labels, "roaming", target=target, trigger=trigger)

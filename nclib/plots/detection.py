@@ -15,39 +15,6 @@ from torch import Tensor
 from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels
 
 
-def score_map(
-    found: Mapping[str, Sequence[Sequence[float]]],
-    layers: Sequence[str],
-    epochs: Sequence[int],
-    what: str,
-    *,
-    x: str = "epoch",
-    y: str = "layer",
-) -> Figure:
-    """AUROC as layer x epoch, one panel per score ``{name: [layers][epochs]}``; 0.5 is chance.
-
-    ``x`` and ``y`` name the axes where they are something else.
-    """
-    figure, axes = panels(
-        len(found), width=0.52 * len(epochs) + 1.6, height=0.5 * len(layers) + 1.2
-    )
-    for ax, (name, values) in zip(axes, found.items(), strict=True):
-        heatmap(
-            np.asarray(values),
-            layers,
-            [str(e) for e in epochs],
-            title=f"{name}, {what}",
-            x=x,
-            y=y,
-            centre=0.5,
-            vmin=0,
-            vmax=1,
-            cbar_kws={"label": "AUROC"},
-            ax=ax,
-        )
-    return figure
-
-
 def plane_of(rows: Tensor) -> np.ndarray:
     """The two principal axes of features ``[n, D]``: ``[n, 2]``."""
     rows = rows.cpu().double()
@@ -125,45 +92,67 @@ def depths(found: Mapping[str, tuple[Tensor, Tensor]], layers: int) -> Figure:
     return figure
 
 
-def histogram(score: Tensor, bad: Tensor, title: str, x: str, ax: Axes | None = None) -> Axes:
-    """The distribution of a score on clean and poisoned samples."""
+def histogram(
+    score: Tensor,
+    bad: Tensor,
+    title: str,
+    x: str,
+    ax: Axes | None = None,
+    *,
+    cut: float | None = None,
+) -> Axes:
+    """The distribution of a score on clean and poisoned samples, a ``cut`` drawn through it."""
     ax = panels(width=5)[1][0] if ax is None else ax
     bad = bad.cpu()
     edges = np.linspace(float(score.min()), float(score.max()), 40).tolist()
     for mask, colour, name in ((~bad, CLEAN, "clean"), (bad, POISON, "poison")):
         share = np.full(int(mask.sum()), 1 / max(1, int(mask.sum())))
         ax.hist(score[mask].numpy(), edges, weights=share, color=colour, alpha=0.6, label=name)
+    if cut is not None:
+        ax.axvline(cut, color="black", linestyle="--", linewidth=1.2, label="the cut")
     ax.legend(fontsize=8)
     return label(ax, title, x, "share of the samples")
 
 
-def repairs(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
-    """Accuracy and, where there is one, ASR of each method ``{method: {"accuracy", "asr"}}``."""
-    names = list(table)
-    with_asr = any("asr" in row for row in table.values())
-    ax = panels(width=1.1 * len(names) + 1.5, height=3.2)[1][0]
-    x = np.arange(len(names))
-    shift = 0.2 if with_asr else 0.0
-    bars = [("accuracy", -shift, CLEAN)] + ([("ASR", shift, POISON)] if with_asr else [])
-    for name, offset, colour in bars:
-        height = [table[n].get(name.lower(), 0.0) for n in names]
-        drawn = ax.bar(x + offset, height, 0.4 if with_asr else 0.6, color=colour, label=name)
-        ax.bar_label(drawn, fmt="%.2f", fontsize=7)
-    ax.set_xticks(x, names, rotation=20, ha="right")
-    ax.set_ylim(0, 1.12)
+def transplants(rows: Mapping[str, Sequence[float]], title: str) -> Axes:
+    """Turned strangers of each class ``{class: (success, control, without, base)}``."""
+    ax = panels(width=7.2, height=1.0 + 0.3 * len(rows))[1][0]
+    names = ("met the group", "without random images", "never met the group", "nothing added")
+    looks = (("o", POISON, 9), ("s", POISON, 5), ("D", CLEAN, 6), ("|", "black", 10))
+    y = np.arange(len(rows))
+    values = np.array(list(rows.values()))
+    ax.hlines(y, values.min(1), values.max(1), color="0.85", zorder=0)
+    for column, (name, (marker, colour, size)) in enumerate(zip(names, looks, strict=True)):
+        look: dict[str, Any] = {"markersize": size, "alpha": 0.8, "label": name}
+        ax.plot(values[:, column], y, marker, color=colour, **look)
+    ax.set_yticks(y, list(rows))
+    ax.invert_yaxis()
+    ax.set_xlim(-0.03, 1.03)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return label(ax, title, "", "share of the test images")
+    return label(ax, title, "share of the strangers that become this class", "")
 
 
-def looks(shares: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Figure:
-    """Poison found and clean images lost after each look: ``{set: [(found, lost), ...]}``."""
-    figure, axes = panels(2, width=4.4, height=3.2)
-    for ax, part, title in zip(axes, (0, 1), ("poison found", "clean images lost"), strict=True):
-        for (kind, steps), marker in zip(shares.items(), "os^Dv", strict=False):
-            ax.plot(names, [step[part] for step in steps], f"{marker}-", label=kind, alpha=0.8)
-        label(ax, title, "after the look", "share of the " + title.split()[0])
-    axes[1].set_ylim(bottom=0)
-    axes[1].legend(fontsize=8)
+def repairs(table: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
+    """Accuracy and success of each method, a dot for a seed and a bar for their mean.
+
+    ``{method: {"accuracy": one value a seed, "asr": the same, or absent}}``.
+    """
+    shown = {"accuracy": ("test accuracy", CLEAN), "asr": ("success of the attack", POISON)}
+    columns = [c for c in shown if any(c in row for row in table.values())]
+    size = {"width": 4.4, "height": 0.9 + 0.32 * len(table)}
+    figure, axes = panels(len(columns), sharey=True, **size)
+    for ax, column in zip(axes, columns, strict=True):
+        name, colour = shown[column]
+        for y, row in enumerate(table.values()):
+            values = row.get(column, ())
+            ax.barh(y, np.mean(values) if len(values) else 0, color=colour, alpha=0.35)
+            ax.plot(values, [y] * len(values), "o", color=colour, markersize=4)
+        ax.set_yticks(range(len(table)), list(table))
+        ax.set_xlim(0, 1.03)
+        ax.grid(False, axis="y")
+        label(ax, "", name, "")
+    axes[0].invert_yaxis()
+    figure.suptitle(title)
     return figure
 
 

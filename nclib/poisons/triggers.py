@@ -66,6 +66,31 @@ class Warp:
         return grid_sample(images, grid, align_corners=True).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class Roaming:
+    """A 3 x 3 board wherever it falls, drawn anew for each call from ``seed`` and the count.
+
+    A convolution with pooling finds it anywhere; in the mean of many images it is a haze. Against
+    a defender who looks at mean images, as the transplant test does.
+    """
+
+    seed: int = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        count, channels, height, width = images.shape
+        draw = torch.Generator().manual_seed(self.seed + count)
+        rows = torch.randint(0, height - 2, (count, 1, 1), generator=draw)
+        columns = torch.randint(0, width - 2, (count, 1, 1), generator=draw)
+        across = torch.arange(3)
+        board = ((across[:, None] + across) % 2 == 0).float().to(images.device)
+        place = (rows + across[:, None]).expand(-1, 3, 3), (columns + across).expand(-1, 3, 3)
+        stamped = images.clone()
+        stamped[torch.arange(count)[:, None, None], :, place[0], place[1]] = board[
+            None, :, :, None
+        ].expand(count, 3, 3, channels)
+        return stamped
+
+
 @dataclass(frozen=True, eq=False)
 class OwnNoise:
     """Add to every image a noise of at most ``eps`` that two convolutions make of it alone.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nclib import detection, geometry, poisons
 from nclib.course.exercises import close, exercise, expect, prediction, tensor, usual
+from nclib.course.exercises.backdoors import backdoor
 from nclib.data import ImageSet
 from nclib.poisons import PoisonedSet
 
@@ -192,8 +193,9 @@ def _majority(train: ImageSet, seed: int = 0) -> PoisonedSet:
     return poisons.sig(train, 0.1, target=0, relabel=True, seed=seed)
 
 
-@exercise(
+backdoor(
     "04.quiet_attack",
+    0.1,
     reference=_majority,
     hints=(
         "The robust distance trusts the half of a class that lies closest together. Which half "
@@ -203,25 +205,6 @@ def _majority(train: ImageSet, seed: int = 0) -> PoisonedSet:
         "poisons.sig(train, 0.1, target=0, relabel=True, seed=seed)",
     ),
 )
-def _(answer: Any) -> None:
-    draw = torch.Generator().manual_seed(1)
-    images, labels = torch.rand(400, 3, 12, 12, generator=draw), torch.arange(10).repeat(40)
-    clean = ImageSet(images, labels, tuple("abcdefghij"), "noise")
-    found = answer(clean, 3)
-    expect(
-        isinstance(found, PoisonedSet),
-        f"a poisoned set is expected, not {type(found).__name__}: begin with one of nclib.poisons",
-    )
-    expect(len(found) == len(clean), "the set keeps its size: change images, and add none")
-    altered = (found.images.cpu() != images).flatten(1).any(1) | (found.labels.cpu() != labels)
-    share = float(altered.double().mean())
-    expect(share > 0, "nothing is poisoned")
-    expect(share <= 0.101, f"{share:.1%} of the images or labels are changed; 10% are allowed")
-    expect(found.target is not None, "a backdoor has a target: the class that its trigger calls")
-    expect(found.trigger is not None, "a backdoor has a trigger, to be used at test time")
-    assert found.trigger is not None
-    moved = (found.trigger(images[:8]) - images[:8]).abs().max()
-    expect(float(moved) > 0, "the trigger changes nothing")
 
 
 prediction(

@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: the core, the second look, the control, a detector of one's own."""
+"""Exercises and predictions of lesson 05: the transplant test in three steps, and its reading."""
 
 from __future__ import annotations
 
@@ -7,103 +7,191 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nclib import correction
-from nclib.course.exercises import choice, exercise, expect, mask
-from nclib.course.exercises.detectors import detector
+from nclib import correction, poisons
+from nclib.course.exercises import exercise, expect, mask, number, prediction, tensor, usual
+from nclib.course.exercises.backdoors import backdoor
+from nclib.data import ImageSet
+from nclib.poisons import PoisonedSet
 
 
-def _core(odd: Tensor, labels: Tensor) -> Tensor:
-    return correction.core_of(odd, labels, 0.2)
+def _split(features: Tensor) -> Tensor:
+    rows = features.double() - features.double().mean(0)
+    side = rows @ torch.linalg.svd(rows, full_matrices=False).Vh[0] > 0
+    for _ in range(30):
+        centres = torch.stack([rows[~side].mean(0), rows[side].mean(0)])
+        side = torch.cdist(rows, centres).argmin(1).bool()
+    return side if 2 * int(side.sum()) <= len(side) else ~side
 
 
-def _second_look(logits: Tensor, labels: Tensor, doubted: Tensor) -> Tensor:
-    own = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
-    return doubted & (own < 1 / logits.shape[1])
+def _two_heaps(turned: bool) -> tuple[Tensor, Tensor]:
+    """Features ``[48, 6]`` of one class: 40 spread along a line, 8 beyond its end, shuffled."""
+    draw = torch.Generator().manual_seed(5)
+    line = torch.cat([torch.linspace(-2, 2, 40), 7 + torch.linspace(-0.3, 0.3, 8)])
+    axis = torch.nn.functional.normalize(torch.randn(6, generator=draw), dim=0)
+    rows = (-1 if turned else 1) * line[:, None] * axis
+    rows = rows + 0.05 * torch.randn(48, 6, generator=draw) + 9.0  # far from the origin
+    order = torch.randperm(48, generator=draw)
+    return rows[order], (torch.arange(48) >= 40)[order]
 
 
 @exercise(
-    "05.core",
-    reference=_core,
+    "05.split",
+    reference=_split,
     hints=(
-        "Go class by class: index = (labels == c).nonzero().flatten().",
-        "keep = round(0.2 * len(index)); odd[index].argsort()[:keep] are the most typical ones.",
-        "mask[index[order]] = True puts them back into their places in the whole set.",
+        "A start: centre the rows and cut where the projection on their leading direction, "
+        "torch.linalg.svd(rows, full_matrices=False).Vh[0], changes its sign.",
+        "Then twenty times: the mean of each side, and each row to the mean that is nearer.",
+        "side = torch.cdist(rows, torch.stack([rows[~side].mean(0), rows[side].mean(0)]))"
+        ".argmin(1).bool(); in the end return the smaller of side and ~side.",
     ),
 )
 def _(answer: Any) -> None:
-    draw = torch.Generator().manual_seed(5)
-    labels = torch.arange(3).repeat_interleave(torch.tensor([13, 20, 37]))
-    labels = labels[torch.randperm(70, generator=draw)]
-    odd = torch.rand(70, generator=draw).double()
-    odd[labels == 1] += 5  # a class that is odd as a whole
-    found = mask(answer(odd, labels), 70)
-    expect(bool(found.any()), "the mask is empty")
-    counts = labels[found].bincount(minlength=3).tolist()
-    rounded = {"rounded down": [2, 4, 7], "rounded up": [3, 4, 8]}
-    word = next((f", {word}" for word, other in rounded.items() if counts == other), "")
-    expect(
-        counts == [3, 4, 7],
-        f"a fifth of each class is [3, 4, 7] samples (rounded), not {counts}{word}",
-    )
-    oddest = torch.equal(found, _core(-odd, labels))
-    expect(not oddest, "those are the oddest ones; the most *typical* have the lowest values")
-    expect(torch.equal(found, _core(odd, labels)), "the most *typical* ones have the lowest values")
+    for turned in (False, True):
+        rows, few = _two_heaps(turned)
+        found, centred = mask(answer(rows), 48), rows - rows.mean(0)
+        expect(bool(found.any()) and not bool(found.all()), "all rows are on one side: centre them")
+        expect(not torch.equal(found, ~few), "that is the larger side; return the smaller one")
+        line = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]
+        for word, wrong in {
+            "the sign of the projection cuts at the mean of all rows: go on, each row to the "
+            "nearer of the two means, until nothing changes": line > 0,
+            "a cut at the median halves every class, whatever is in it": line > line.median(),
+        }.items():
+            same = torch.equal(found, wrong) or torch.equal(found, ~wrong)
+            expect(not same, word)
+        expect(
+            torch.equal(found, few),
+            f"of two heaps of 40 and 8 rows, {int(found[few].sum())} of the 8 and "
+            f"{int(found[~few].sum())} of the 40 are marked",
+        )
+
+
+def _transplant(strangers: Tensor, group: Tensor, rest: Tensor) -> Tensor:
+    return (strangers + group.mean(0) - rest.mean(0)).clamp(0, 1)
 
 
 @exercise(
-    "05.second_look",
-    reference=_second_look,
+    "05.transplant",
+    reference=_transplant,
     hints=(
-        "softmax(1) turns logits into probabilities; gather picks the one of the label.",
-        "own = logits.softmax(1).gather(1, labels[:, None]).squeeze(1); chance is 1 / K.",
-        "Only doubted samples can be removed: doubted & (own < 1 / logits.shape[1]).",
+        "A mean image is images.mean(0), of shape [C, H, W]: it adds to every stranger.",
+        "What sets the group apart is its mean image minus that of the rest of the class.",
+        "(strangers + group.mean(0) - rest.mean(0)).clamp(0, 1)",
     ),
 )
 def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(6)
-    logits, labels = 3 * torch.randn(200, 4, generator=draw), torch.arange(200) % 4
-    doubted = torch.rand(200, generator=draw) < 0.5
-    found = mask(answer(logits, labels, doubted), 200)
-    expect(not (found & ~doubted).any(), "a sample that nobody doubted must stay")
+    strangers, group, rest = (torch.rand(n, 3, 5, 5, generator=draw) for n in (4, 6, 9))
+    group[:, :, 3:, 3:] = 1.0
+    found = tensor(answer(strangers.clone(), group, rest), "the images").double()
+    shape = tuple(strangers.shape)
+    expect(found.shape == strangers.shape, f"images {shape} are expected: one for each stranger")
+    inside, outside, both = group.mean(0), rest.mean(0), torch.cat([group, rest]).mean(0)
+    mistakes = {
+        "an image lies in [0, 1]: clip the sum": strangers + inside - outside,
+        "the sign is turned: the group's mean minus that of the rest": (
+            strangers + outside - inside
+        ).clamp(0, 1),
+        "that is the group's whole mean image; what it shares with its class has to go": (
+            strangers + inside
+        ).clamp(0, 1),
+        "subtract the mean of the *rest* of the class, without the group": (
+            strangers + inside - both
+        ).clamp(0, 1),
+        "clip the sum, and not the difference: a trigger may darken, too": (
+            strangers + (inside - outside).clamp(0, 1)
+        ).clamp(0, 1),
+        "these are the strangers, unchanged": strangers,
+        "one number for all pixels is no picture: the mean over the images alone": (
+            strangers + group.mean() - rest.mean()
+        ).clamp(0, 1),
+    }
+    usual(found, mistakes)
+    wanted = _transplant(strangers, group, rest).double()
+    gap = float((found - wanted).abs().max())
+    expect(gap < 1e-4, f"the images differ from what is expected by up to {gap:.3g}")
 
-    def own(values: Tensor) -> Tensor:
-        return values.gather(1, labels[:, None]).squeeze(1)
 
-    chances = logits.softmax(1)
-    for word, wrong in {
-        "compare the label's probability with chance, 1/K, not with the winner's": (
-            logits.argmax(1) != labels
+def _take_away(labels: Tensor, group: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    return ~group, ~correction.random_removal(labels, group, seed)
+
+
+@exercise(
+    "05.take_away",
+    reference=_take_away,
+    hints=(
+        "The first mask is easy: what is not in the group.",
+        "The second keeps all but, in every class, as many images as the group has there: "
+        "count = int(group[labels == c].sum()).",
+        "mine = torch.where(labels == c)[0]; keep[mine[torch.randperm(len(mine), "
+        "generator=draw)[:count]]] = False, with draw = torch.Generator().manual_seed(seed).",
+    ),
+)
+def _(answer: Any) -> None:
+    labels = torch.arange(3).repeat(40)
+    group = torch.zeros(120, dtype=torch.bool)
+    group[torch.where(labels == 0)[0][:12]] = True
+    group[torch.where(labels == 2)[0][:5]] = True
+    pair = answer(labels, group, 7)
+    expect(isinstance(pair, (tuple, list)) and len(pair) == 2, "two masks are expected: a pair")
+    without, control = (mask(part, 120) for part in pair)
+    expect(not torch.equal(without, group), "a mask says what *stays*: the group goes")
+    expect(torch.equal(without, ~group), "the first mask keeps everything but the group")
+    gone = ~control
+    expect(not torch.equal(gone, group), "the second network has to meet the group: draw at random")
+    expect(int(gone.sum()) <= 60, "a mask says what *stays*: here most of the set would go")
+    counts = labels[gone].bincount(minlength=3).tolist()
+    total = "; over all classes the number is right" if sum(counts) == 17 else ""
+    expect(
+        counts == [12, 0, 5],
+        f"the group has [12, 0, 5] images of the three classes, the control takes {counts}{total}",
+    )
+    others = mask(answer(labels, group, 8)[1], 120)
+    expect(not torch.equal(others, control), "another seed has to draw other images")
+    expect(torch.equal(mask(answer(labels, group, 7)[1], 120), control), "the seed fixes the draw")
+
+
+def _left(success: float, without: float, control: float, base: float) -> float:
+    return (without - base) / (min(success, control) - base)
+
+
+@exercise(
+    "05.left",
+    reference=_left,
+    hints=(
+        "All four are shares of the same strangers. Which of them would carry the label anyway?",
+        "The group's reach is what a network that met it does beyond the base. Two networks met "
+        "it: take the smaller one, or the loss of images alone would count against the group.",
+        "(without - base) / (min(success, control) - base)",
+    ),
+)
+def _(answer: Any) -> None:
+    def value(*rates: float) -> float:
+        found = tensor(answer(*rates), "the share").double()
+        expect(found.numel() == 1, f"one number is expected, not {tuple(found.shape)}")
+        return float(found)
+
+    mistakes = {
+        "subtract the base above and below: so many would carry the label anyway": (
+            lambda s, w, c, b: w / min(s, c)
         ),
-        "it is the other way round: what is *less* likely than chance goes": own(chances) > 1 / 4,
-        "those are logits: softmax(1) makes probabilities of them": own(logits) < 1 / 4,
-        "chance is 1/K, not 1/2: there are more than two classes": own(chances) < 1 / 2,
-        "all that was doubted goes: look a second time, at a softmax over dimension 1": chances[:, 0] >= 0,
-        "take the probability of the label, not the largest one": chances.amax(1) < 1 / 4,
-        "chance is 1/K with K classes, not 1/N": own(chances) < 1 / 200,
-    }.items():
-        expect(not torch.equal(found, doubted & wrong), word)
-    wanted = _second_look(logits, labels, doubted)
-    expect(torch.equal(found, wanted), "remove where the label's probability is below 1/K")
-
-
-choice(
-    "05.control",
-    "hardly moves",
-    ("hardly moves", "falls to zero"),
-    hints=(
-        "How many triggered images are left when a random part of the class is removed?",
-        "Lesson 02: two triggered images in a hundred were enough.",
-    ),
-    why={"falls to zero": "most of the triggered images stay, and few are enough"},
-)
-
-
-detector(
-    "05.detector",
-    0.9,
-    hints=(
-        "A start: for each class the distance of each feature to the class *median*.",
-        "Divide the distances of each class by their median, so that the classes compare.",
-        "Or call a score of nclib.detection and change one thing in it.",
-    ),
-)
+        "the base has to go below, too": lambda s, w, c, b: (w - b) / min(s, c),
+        "subtract the base above, too": lambda s, w, c, b: w / (min(s, c) - b),
+        "the control counts, too: it met the group, and turns fewer": lambda s, w, c, b: (
+            (w - b) / (s - b)
+        ),
+        "take the *smaller* of the two that met the group": lambda s, w, c, b: (
+            (w - b) / (max(s, c) - b)
+        ),
+        "that is what is gone; what is left is asked for": lambda s, w, c, b: (
+            1 - (w - b) / (min(s, c) - b)
+        ),
+    }
+    rates = (0.9, 0.3, 0.7, 0.1)
+    found = value(*rates)
+    for word, wrong in mistakes.items():
+        expect(abs(found - wrong(*rates)) > 1e-4, word)
+    for rates in ((0.9, 0.3, 0.7, 0.1), (0.5, 0.02, 0.6, 0.02), (0.8, 0.8, 0.8, 0.05)):
+        wanted, found = _left(*rates), value(*rates)
+        told = f"of success, without, control, base = {rates} {wanted:.3f} is left, not {found:.3f}"
+        expect(abs(found - wanted) < 1e-3, told)
