@@ -21,6 +21,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import torch
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
@@ -345,30 +346,53 @@ def _spectral_pca(features, labels):
     return score
 
 
-def _core_numpy(odd, labels):
-    mask = np.zeros(len(odd), dtype=bool)
+def _split_kmeans(features):
+    sides = KMeans(2, n_init=3, random_state=0).fit_predict(features.numpy())
+    return sides == np.bincount(sides).argmin()
+
+
+def _split_farthest(features):
+    distance = torch.cdist(features.double(), features.double())
+    first, second = divmod(int(distance.argmax()), len(features))  # two rows as the first centres
+    centres = features.double()[[first, second]]
+    for _ in range(50):
+        side = torch.cdist(features.double(), centres).argmin(1)
+        centres = torch.stack([features.double()[side == s].mean(0) for s in (0, 1)])
+    return side == side.bincount().argmin()
+
+
+def _transplant_numpy(strangers, group, rest):
+    gap = np.mean(group.numpy(), 0) - np.mean(rest.numpy(), 0)
+    return np.clip(strangers.numpy() + gap, 0, 1)
+
+
+def _transplant_sums(strangers, group, rest):
+    outside = torch.einsum("nchw->chw", rest) / len(rest)
+    gap = torch.einsum("nchw->chw", group) / len(group) - outside
+    return torch.stack([torch.clip(x + gap, 0.0, 1.0) for x in strangers])
+
+
+def _take_away_numpy(labels, group, seed):
+    draw, stays = np.random.default_rng(seed), np.ones(len(labels), dtype=bool)
     for c in np.unique(labels):
-        index = np.flatnonzero(labels.numpy() == c)
-        mask[index[np.argsort(odd.numpy()[index])][: round(0.2 * len(index))]] = True
-    return mask
+        mine = np.flatnonzero(labels.numpy() == c)
+        gone = int(group.numpy()[mine].sum())
+        stays[draw.choice(mine, gone, replace=False)] = False
+    return ~group.numpy(), stays
 
 
-def _core_topk(odd, labels):
-    mask = torch.zeros(len(odd), dtype=torch.bool)
-    for c in labels.unique():
-        index = (labels == c).nonzero().flatten()
-        mask[index[odd[index].topk(round(0.2 * len(index)), largest=False).indices]] = True
-    return mask
+def _take_away_from_the_rest(labels, group, seed):
+    draw, stays = torch.Generator().manual_seed(seed), torch.ones_like(group)
+    for c in labels[group].unique():
+        others = torch.where((labels == c) & ~group)[0]
+        count = int((group & (labels == c)).sum())
+        stays[others[torch.randperm(len(others), generator=draw)][:count]] = False
+    return [torch.logical_not(group), stays]
 
 
-def _second_numpy(logits, labels, doubted):
-    shares = scipy.special.softmax(logits.numpy(), axis=1)
-    return doubted.numpy() & (shares[np.arange(len(labels)), labels] < 1 / shares.shape[1])
-
-
-def _second_loss(logits, labels, doubted):
-    loss = cross_entropy(logits, labels, reduction="none")
-    return torch.logical_and(doubted, loss > math.log(logits.shape[1]))
+def _left_as_one_minus(success, without, control, base):
+    reach = (success if success < control else control) - base
+    return 1 - (reach - (without - base)) / reach
 
 
 def _fgsm_backward(model, images, labels, eps):
@@ -791,9 +815,10 @@ BY_HAND: dict[str, dict[str, object]] = {
     "04.whitened_margin": {"solve, float32": _margin_float32, "numpy": _margin_cholesky},
     "04.prediction_depth": {"a loop": _depth_loop, "the last miss": _depth_of_the_last_miss},
     "04.spectral": {"numpy, eigh": _spectral_numpy, "scikit-learn": _spectral_pca},
-    "05.core": {"numpy": _core_numpy, "topk": _core_topk},
-    "05.second_look": {"numpy": _second_numpy, "by the loss": _second_loss},
-    "05.detector": {"by hand": _scaled_distance},
+    "05.split": {"scikit-learn": _split_kmeans, "from the farthest two": _split_farthest},
+    "05.transplant": {"numpy": _transplant_numpy, "sums": _transplant_sums},
+    "05.take_away": {"numpy": _take_away_numpy, "from the rest": _take_away_from_the_rest},
+    "05.left": {"what is gone": _left_as_one_minus},
     "06.fgsm": {"backward": _fgsm_backward, "in place": _fgsm_in_place},
     "06.pgd_step": {"numpy": _pgd_numpy, "bounds": _pgd_bounds, "in place": _pgd_in_place},
     "06.margin": {"numpy": _margin_numpy, "one-hot": _margin_one_hot, "top 2": _margin_top2},

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nclib import correction, poisons
-from nclib.course.exercises import exercise, expect, mask, number, prediction, tensor, usual
+from nclib.course.exercises import exercise, expect, mask, prediction, tensor, usual
 from nclib.course.exercises.backdoors import backdoor
 from nclib.data import ImageSet
 from nclib.poisons import PoisonedSet
@@ -187,11 +187,64 @@ def _(answer: Any) -> None:
             1 - (w - b) / (min(s, c) - b)
         ),
     }
-    rates = (0.9, 0.3, 0.7, 0.1)
-    found = value(*rates)
-    for word, wrong in mistakes.items():
-        expect(abs(found - wrong(*rates)) > 1e-4, word)
-    for rates in ((0.9, 0.3, 0.7, 0.1), (0.5, 0.02, 0.6, 0.02), (0.8, 0.8, 0.8, 0.05)):
-        wanted, found = _left(*rates), value(*rates)
-        told = f"of success, without, control, base = {rates} {wanted:.3f} is left, not {found:.3f}"
-        expect(abs(found - wanted) < 1e-3, told)
+    cases = ((0.9, 0.3, 0.7, 0.1), (0.5, 0.1, 0.6, 0.02), (0.8, 0.7, 0.75, 0.05))
+    found = torch.tensor([value(*case) for case in cases], dtype=torch.float64)
+    usual(found, {word: [wrong(*case) for case in cases] for word, wrong in mistakes.items()})
+    for case, mine in zip(cases, found.tolist(), strict=True):
+        told = f"of success, without, control, base = {case} {_left(*case):.3f} is left, not"
+        expect(abs(mine - _left(*case)) < 1e-3, f"{told} {mine:.3f}")
+
+
+def _smallest(train: ImageSet, seed: int = 0) -> PoisonedSet:
+    trigger = poisons.triggers.patch(train.shape, "square")
+    change = (trigger(train.images) - train.images).abs().flatten(1).sum(1)
+    change[train.labels == 0] = 0
+    chosen = change.topk(len(train) // 100).indices
+    images, labels = train.images.clone(), train.labels.clone()
+    images[chosen], labels[chosen] = trigger(images[chosen]), 0
+    return poisons.poisoned(train, images, labels, "chosen", target=0, trigger=trigger)
+
+
+backdoor(
+    "05.smallest",
+    0.05,
+    reference=_smallest,
+    hints=(
+        "Which of its three steps does your attack defeat: is no cut pure, does the difference "
+        "show nothing, or does something remain without the group?",
+        "The mean of few images is a picture of these few. Which twenty images would you stamp?",
+        "Stamp the images on which the patch changes most: change = (trigger(train.images) - "
+        "train.images).abs().flatten(1).sum(1), then change.topk(count).indices.",
+    ),
+)
+
+
+prediction(
+    "05.honest",
+    "What share of the strangers does the strongest honest group turn?",
+    above=0.3,
+    usual={
+        (None, 0.15): "what sets honest images apart is real, a light or a colour, and the network "
+        "has learned that the class looks like that",
+    },
+)
+
+prediction(
+    "05.without",
+    "What share does the honest difference turn in a network that never met its group?",
+    above=0.3,
+    usual={
+        (None, 0.15): "the rest of the class looks like that, too, and teaches it once more",
+    },
+)
+
+prediction(
+    "05.random",
+    "What is the attack's success after as many random images of the class are gone?",
+    above=0.6,
+    usual={
+        (None, 0.2): "about half of the triggers stay, and few are enough",
+        (0.35, 0.55): "success does not go down in step with the number of the triggers: half of "
+        "them teach the patch as well",
+    },
+)
