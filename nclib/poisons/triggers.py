@@ -68,26 +68,30 @@ class Warp:
 
 @dataclass(frozen=True)
 class Roaming:
-    """A 3 x 3 board wherever it falls, drawn anew for each call from ``seed`` and the count.
+    """A board of 3 x 3 fields wherever it falls, drawn anew for each call from ``seed`` and count.
 
-    A convolution with pooling finds it anywhere; in the mean of many images it is a haze. Against
-    a defender who looks at mean images, as the transplant test does.
+    A ``field`` is so many pixels wide. A convolution with pooling finds the board anywhere; in the
+    mean of many images it is a haze. Against a defender who looks at mean images, as the transplant
+    test does.
     """
 
     seed: int = 0
+    field: int = 1
 
     def __call__(self, images: Tensor) -> Tensor:
         count, channels, height, width = images.shape
-        draw = torch.Generator().manual_seed(self.seed + count)
-        rows = torch.randint(0, height - 2, (count, 1, 1), generator=draw)
-        columns = torch.randint(0, width - 2, (count, 1, 1), generator=draw)
-        across = torch.arange(3)
-        board = ((across[:, None] + across) % 2 == 0).float().to(images.device)
-        place = (rows + across[:, None]).expand(-1, 3, 3), (columns + across).expand(-1, 3, 3)
+        size, draw = 3 * self.field, torch.Generator().manual_seed(self.seed + count)
+        rows = torch.randint(0, height - size + 1, (count, 1, 1), generator=draw)
+        columns = torch.randint(0, width - size + 1, (count, 1, 1), generator=draw)
+        across = torch.arange(size)
+        fields = across // self.field
+        board = ((fields[:, None] + fields) % 2 == 0).float().to(images.device)
+        rows, columns = rows + across[:, None], columns + across
+        place = rows.expand(-1, size, size), columns.expand(-1, size, size)
         stamped = images.clone()
         stamped[torch.arange(count)[:, None, None], :, place[0], place[1]] = board[
             None, :, :, None
-        ].expand(count, 3, 3, channels)
+        ].expand(count, size, size, channels)
         return stamped
 
 

@@ -196,13 +196,13 @@ def _(answer: Any) -> None:
 
 
 def _smallest(train: ImageSet, seed: int = 0) -> PoisonedSet:
-    trigger = poisons.triggers.patch(train.shape, "square")
-    change = (trigger(train.images) - train.images).abs().flatten(1).sum(1)
-    change[train.labels == 0] = 0
-    chosen = change.topk(len(train) // 100).indices
+    others = torch.where(train.labels.cpu() != 0)[0]
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
+    chosen = others[order[: round(0.03 * len(train))]].to(train.device)
     images, labels = train.images.clone(), train.labels.clone()
+    trigger = poisons.triggers.Roaming(seed, field=2)
     images[chosen], labels[chosen] = trigger(images[chosen]), 0
-    return poisons.poisoned(train, images, labels, "chosen", target=0, trigger=trigger)
+    return poisons.poisoned(train, images, labels, "roaming", target=0, trigger=trigger)
 
 
 backdoor(
@@ -212,9 +212,8 @@ backdoor(
     hints=(
         "Which of its three steps does your attack defeat: is no cut pure, does the difference "
         "show nothing, or does something remain without the group?",
-        "The mean of few images is a picture of these few. Which twenty images would you stamp?",
-        "Stamp the images on which the patch changes most: change = (trigger(train.images) - "
-        "train.images).abs().flatten(1).sum(1), then change.topk(count).indices.",
+        "What moves has no mean. But a small thing that moves is hard to learn from few images.",
+        "Make the roaming board larger: triggers.Roaming(seed, field=2) has fields of 2 pixels.",
     ),
 )
 
