@@ -28,9 +28,7 @@ from nclib.course.exercises import find, prediction_of  # noqa: E402
 from nclib.course.session import DEFAULT  # noqa: E402
 from nclib.course.shown import CLAIM  # noqa: E402
 
-OLD_FORM = {
-    "05_correction",
-}
+OLD_FORM: set[str] = set()
 
 PACKAGES = {
     *("nclib", "torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "seaborn"),
