@@ -32,7 +32,8 @@ def backdoor(name: str, most: float, *, reference: Any, hints: Sequence[str]) ->
         expect(share > 0, "nothing is poisoned")
         told = f"{share:.1%} of the images or labels are changed; {most:.0%} are allowed"
         expect(share <= most + 1e-3, told)
-        expect(found.target is not None, "a backdoor has a target: the class its trigger calls")
+        aim = "a backdoor has a target: the class that its trigger calls"
+        expect(found.target is not None, aim)
         expect(found.trigger is not None, "a backdoor has a trigger, to be used at test time")
         assert found.trigger is not None
         moved = (found.trigger(images[:8]) - images[:8]).abs().max()
