@@ -15,6 +15,13 @@ from nclib.scoreboard.cells import prepare
 from nclib.scoreboard.grids import GRIDS, cells_of
 
 Score = Callable[[Tensor, Tensor], Tensor]
+RIVALS: dict[str, Score] = {
+    "robust_distance": detection.robust_distance,
+    "whitened_margin": detection.whitened_margin,
+    "spectral": detection.spectral,
+    "activation_clustering": detection.activation_clustering,
+    "random": lambda features, labels: detection.random_score(labels),
+}
 
 
 def submit(
@@ -46,23 +53,24 @@ def submit(
     return rank(rows, name)
 
 
-def together(
-    score: Score,
-    *,
-    name: str = "mine",
-    board: pd.DataFrame | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def together(score: Score, *, name: str = "mine", progress: bool = True) -> pd.DataFrame:
     """Flips and a clean-label backdoor on the digits: for each seed the *worse* AUROC of the two.
 
-    A row per detector and seed: "method", "seed", one column per poison, "worse". Who is at chance
-    on one of them cannot make up for it on the other. Raises ``ValueError`` like ``submit``.
+    A row per detector (``score``, and the known ones of ``RIVALS``, measured on the same cases) and
+    seed: "method", "seed", one column per poison, "worse". Who is at chance on one of them cannot
+    make up for it on the other. Raises ``ValueError`` for a taken name and like ``submit``.
     """
-    board = places.results("scoreboard") if board is None else board
-    rows = measured(score, name, "together-digits", board, False, progress)
-    rows["column"] = [report.title(*place) for place in zip(rows.poison, rows.rate, strict=True)]
-    found = rows.pivot_table("auroc", ["method", "seed"], "column")
-    return found.assign(worse=found.min(axis=1)).reset_index()
+    if name in RIVALS:
+        raise ValueError(f"name: {name!r} is on the board already; choose another one")
+    rows = []
+    for cell in tqdm(cells_of("together-digits", [name]), desc=name, disable=not progress):
+        case = prepare(*cell[:4], whole=False)
+        for who, one in (RIVALS | {name: score}).items():
+            found = methods.ranking(methods.joint(checked(one), case), case)["auroc"]
+            title = report.title(cell.poison, cell.rate)
+            rows.append({"method": who, "seed": cell.seed, "column": title, "auroc": found})
+    table = pd.DataFrame(rows).pivot_table("auroc", ["method", "seed"], "column")
+    return table.assign(worse=table.min(axis=1)).reset_index()
 
 
 def measured(
