@@ -239,10 +239,6 @@ REASONS = [
     ("11.wall", 0.25, "three steps"),
     ("11.wall", 0.125, "three steps"),
     ("11.wall", 0.5, "one bit"),
-    ("12.most", 3.8, "100,000 draws"),
-    ("12.most", 3.1, "forgets the number of draws"),
-    ("12.most", 1.23, "a difference of two quantiles"),
-    ("12.most", 0.62, "in sigmas"),
     (
         "12.radius",
         lambda share, sigma: max(0.0, sigma / 2 * norm.ppf(share)),

@@ -62,7 +62,7 @@ def test_a_full_disk_and_a_kill_leave_the_old_file(tmp_path):
 
 def test_a_report_that_finds_no_room_leaves_the_readme(tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before {report.BEGIN} old {report.END} after")
+    readme.write_text(f"before {report.BEGIN} stale {report.END} after")
     monkeypatch.setattr(report.draw, "board", lambda *_: report.plt.figure())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -72,8 +72,8 @@ def test_a_report_that_finds_no_room_leaves_the_readme(tmp_path, monkeypatch):
                 report.write(root=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert readme.read_text() == f"before {report.BEGIN} old {report.END} after"
-    assert report.write(root=tmp_path) and "old" not in readme.read_text()
+    assert readme.read_text() == f"before {report.BEGIN} stale {report.END} after"
+    assert report.write(root=tmp_path) and "stale" not in readme.read_text()
 
 
 def writes(source: str) -> list[str]:
