@@ -271,7 +271,9 @@ def _checks(
             early = late = looks.of_file(features, audit.source, audit.reading.index)
             whose = "your features"
         audit.labels = looks.labels(early, data.labels)
-    options: dict[str, Any] = {"epochs": epochs, "cache": True}
+    # small steps: at .1 a small network of few images may still leap when the training ends
+    steps = {"lr": 0.05, "batch_size": min(128, max(8, len(data) // 40))}
+    options: dict[str, Any] = {"epochs": epochs, "cache": True} | steps
     with clock("triggers"), _Bar("triggers", MOST, audit.seconds["labels"], progress) as bar:
         audit.verdict = correction.transplant(data, build=bar.count(build), seed=seed, **options)
     if model is not None:
