@@ -24,5 +24,5 @@ def worth(
         ax.plot(priors, values, color=colour, label=f"{rate:g} false alarms a clean set")
     ax.set_xscale("log")
     ax.set_ylim(0, 1)
-    ax.legend(fontsize=8, loc="upper left")
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return label(ax, title, "share of sets that are poisoned", "probability that it is poisoned")
