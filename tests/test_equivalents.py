@@ -14,7 +14,7 @@ for lesson in pkgutil.iter_modules(exercises.__path__):
     importlib.import_module(f"{exercises.__name__}.{lesson.name}")
 NAMES = sorted(exercises.EXERCISES)
 NEEDS_GRADIENTS = {
-    *("03.collision_step", "06.fgsm", "07.integrated", "10.margin_pgd", "13.langevin_step"),
+    *("03.collision_step", "06.fgsm", "07.integrated", "13.langevin_step"),
 }
 
 
