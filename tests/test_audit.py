@@ -383,3 +383,12 @@ def test_control_c_leaves_what_is_done_and_the_next_call_goes_on(tmp_path):
         warnings.simplefilter("error")
         whole = quick(found, build=build)
     assert not whole.stopped and whole.verdict is not None
+
+
+def test_a_fault_of_the_program_is_an_error_and_not_a_suspicion(monkeypatch, capsys):
+    def broken(*_, **__):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr("nclib.audit.command.run", broken)
+    assert main(["audit", "anything"]) == 2
+    assert "no such kernel" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 from nclib.audit.cleaning import clean
@@ -43,6 +44,9 @@ def main(arguments: list[str]) -> int:
             print(f"{clean(audit, cleaned)} images without them are in {cleaned}")
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except Exception:  # Python itself would end with 1, which means suspicious
+        traceback.print_exc()
         return 2
     return audit.exit_code
 
