@@ -15,7 +15,7 @@ import readme  # noqa: E402
 
 FIRST = """# Lesson 03: Poison | labels
 
-[badge]
+**Minutes of computing:** 2 on two idle cores.
 
 After this lesson you will be able to:
 
@@ -30,6 +30,11 @@ Prerequisites: 01
 
 def test_the_table_is_up_to_date():
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.written(), "run `make readme`"
+
+
+def test_the_header_of_a_lesson_says_the_minutes_that_were_measured():
+    late = [path.name for path in readme.headers()]
+    assert not late, f"{late}: run `make readme`; the minutes stand in {readme.MINUTES} alone"
 
 
 def test_title_and_objectives_come_from_the_first_cell():
@@ -67,6 +72,10 @@ def test_a_new_notebook_and_new_times_change_the_table(tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     assert readme.minutes(tmp_path) == {"03_poison": 0.7}
     assert readme.main(["--check"], tmp_path) == 0
+    lesson = tmp_path / "notebooks/03_poison.ipynb"
+    assert "computing:** 0.7 on two" in lesson.read_text()
+    lesson.write_text(lesson.read_text().replace("0.7 on two", "0.5 on two"))
+    assert readme.main(["--check"], tmp_path) == 1
 
 
 def test_every_file_that_a_page_links_to_exists():

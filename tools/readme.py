@@ -1,10 +1,10 @@
-"""Write the README's table of lessons from the notebooks themselves.
+"""Write the README's table of lessons from the notebooks, and the minutes into the notebooks.
 
-python tools/readme.py           rewrite it, and the minutes if build/times.json is there
-python tools/readme.py --check    change nothing; fail where the table is out of date
+python tools/readme.py           rewrite both, and the minutes if build/times.json is there
+python tools/readme.py --check    change nothing; fail where one is out of date
 
-The title is the lesson's H1, its question that of docs/questions.toml, the minutes those measured
-by the test run.
+The title is the lesson's H1, its question that of docs/questions.toml. The minutes are those of
+data/results/minutes.csv, measured by the test run: nobody types them into a lesson's first cell.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from links import ROOT, badge, write
 
 BEGIN, END = "<!-- lessons: written by tools/readme.py -->\n", "<!-- /lessons -->"
 MINUTES = "data/results/minutes.csv"
+HEADER = re.compile(r"(\*\*Minutes of computing:\*\* )[\d.]*\d")  # in the first cell
 
 
 def first_cell(path: Path) -> str:
@@ -73,6 +74,17 @@ def record_minutes(root: Path = ROOT) -> None:
     write(root / MINUTES, "".join(lines))
 
 
+def headers(root: Path = ROOT) -> dict[Path, str]:
+    """Lessons and student copies whose first cell says other minutes -> their text as it should be."""
+    told = {}
+    for name, took in minutes(root).items():
+        for path in (root / "notebooks" / f"{name}.ipynb", root / "exercises" / f"{name}.ipynb"):
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            if (new := HEADER.sub(rf"\g<1>{took:.1f}", text, count=1)) != text:
+                told[path] = new
+    return told
+
+
 def table(root: Path = ROOT) -> str:
     """The markdown table, one row for each notebook in the folder."""
     measured, asked = minutes(root), questions(root)
@@ -101,13 +113,18 @@ def written(root: Path = ROOT) -> str:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     path = root / "README.md"
-    if "--check" in arguments:
-        good = path.read_text(encoding="utf-8") == written(root)
-        print("README.md is up to date" if good else "README.md is out of date: run `make readme`")
-        return int(not good)
-    record_minutes(root)
-    write(path, written(root))
-    return 0
+    if "--check" not in arguments:
+        record_minutes(root)
+        for notebook, text in headers(root).items():
+            write(notebook, text)
+        write(path, written(root))
+        return 0
+    late = [] if path.read_text(encoding="utf-8") == written(root) else ["README.md"]
+    late += [str(notebook.relative_to(root)) for notebook in headers(root)]
+    for name in late:
+        print(f"{name} is out of date: run `make readme`")
+    print("" if late else "README.md and the minutes of the lessons are up to date")
+    return int(bool(late))
 
 
 if __name__ == "__main__":
