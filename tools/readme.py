@@ -75,7 +75,7 @@ def record_minutes(root: Path = ROOT) -> None:
 
 
 def headers(root: Path = ROOT) -> dict[Path, str]:
-    """Lessons and student copies whose first cell says other minutes -> their text as it should be."""
+    """Lessons and student copies whose first cell says other minutes -> their text with these."""
     told = {}
     for name, took in minutes(root).items():
         for path in (root / "notebooks" / f"{name}.ipynb", root / "exercises" / f"{name}.ipynb"):
