@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from nclib import detection, models
+from nclib import data, detection, models, poisons
 from nclib.plots import scoreboard as draw
 from nclib.scoreboard import COLUMNS, Cell, Store, cells, cells_of, grids, methods, report, run
-from nclib.scoreboard.cells import evaluate, poisoned, prepare
+from nclib.scoreboard.attacks import OTHERS, SINGLE, poisoned
+from nclib.scoreboard.cells import evaluate, prepare
 from nclib.scoreboard.submission import submit, together
 
 
@@ -114,8 +115,60 @@ def test_poison_of_the_board_is_what_the_columns_say(small):
         found = poisoned(train, poison, rate, 2)
         assert found.target == 6 and found.rate == pytest.approx(rate)
         assert (found.labels != found.clean_labels)[found.is_poisoned].all()
-    marked = poisoned(train, "clean_label", 0.05, 1)
+    marked = prepare("digits", "clean_label", 0.05, 1).train
     assert torch.equal(marked.labels, train.labels) and marked.is_poisoned.sum() == 15
+    with pytest.raises(ValueError, match="clean_label with a surrogate"):
+        poisoned(train, "clean_label", 0.05, 1)
+
+
+# of 300 digits, seed 3, rate .2: where the poisons and the wrong labels are (the sum of their
+# positions), the sum of the labels, and the mean pixel
+STANDS = {
+    "adaptive_blend": [18001, 9698, 1651, 0.307622],
+    "adaptive_patch": [26257, 9698, 1651, 0.310578],
+    "all_to_all": [9806, 9806, 1337, 0.311725],
+    "badnets": [9698, 9698, 1651, 0.311914],
+    "blended": [9698, 9698, 1651, 0.309108],
+    "clean": [0, 0, 1347, 0.304010],
+    "each_class": [8634, 8634, 1337, 0.310287],
+    "flip": [9806, 9806, 1324, 0.304010],
+    "flip_badnets": [13238, 13238, 1675, 0.311914],
+    "input_aware": [18001, 9698, 1651, 0.319149],
+    "roaming": [9364, 9364, 1637, 0.309821],
+    "sig": [9698, 9698, 1651, 0.306715],
+    "two": [24045, 24045, 1426, 0.326077],
+    "wanet": [9698, 9698, 1651, 0.302832],
+}
+
+
+@pytest.mark.parametrize("attack", STANDS)
+def test_a_key_stands_for_the_same_data_for_good(attack):
+    train = data.load("digits", n_train=300, device="cpu")[0]
+    rate = 0 if attack == "clean" else 0.2
+    one, two = (poisoned(train, attack, rate, 3) for _ in range(2))
+    assert torch.equal(one.images, two.images) and torch.equal(one.labels, two.labels)
+    wrong = one.labels != one.clean_labels
+    place = torch.arange(len(train))  # which samples, not only how many
+    found = (place[one.is_poisoned].sum(), place[wrong].sum(), one.labels.sum())
+    assert [int(n) for n in found] == STANDS[attack][:-1]
+    assert float(one.images.double().mean()) == pytest.approx(STANDS[attack][-1], abs=1e-5)
+
+
+def test_every_attack_has_its_stand():
+    assert set(STANDS) == {*OTHERS, *SINGLE} - {"clean_label", "sticker"}
+
+
+def test_of_two_attacks_the_first_has_its_samples_and_the_goal():
+    train = data.load("digits", n_train=300, device="cpu")[0]
+    both, alone = (poisoned(train, attack, 0.1, 3) for attack in ("two", "badnets"))
+    mine = alone.is_poisoned
+    assert torch.equal(both.images[mine], alone.images[mine]) and both.target == alone.target == 9
+    late = both.is_poisoned & ~mine
+    blend = poisons.blended(train, 0.2, 3, seed=53)
+    assert torch.equal(late, blend.is_poisoned & ~mine) and late.sum() > 40
+    assert torch.equal(both.images[late], blend.images[late]) and (both.labels[late] == 3).all()
+    assert [part.target for part in both.parts] == [3, 9]
+    assert torch.equal(both.triggered(train), alone.triggered(train))
 
 
 def test_the_vote_of_parts_counts_each_model_once():

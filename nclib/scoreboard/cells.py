@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nclib import activations, data, device, fast, models, poisons, training
+from nclib import activations, data, device, fast, models, training
 from nclib.poisons import PoisonedSet
 from nclib.scoreboard import methods
-from nclib.scoreboard.grids import CLEAN_LABEL_EPS, EARLY, KINDS, NEEDS, SIZES, SPARE, Cell
-
-PLAIN = ("badnets", "blended", "adaptive_blend", "adaptive_patch", "input_aware", "sticker")
+from nclib.scoreboard.attacks import poisoned
+from nclib.scoreboard.grids import EARLY, KINDS, NEEDS, SIZES, SPARE, Cell
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = 
     given = torch.zeros(len(test), dtype=torch.bool)
     given[data.stratified(test.labels, round(SPARE * len(train)), seed)] = True
     spare, test = test.subset(given.to(test.device)), test.subset(~given.to(test.device))
-    train = poisoned(train, poison, rate, seed)
+    train = poisoned(train, poison, rate, seed, lambda: prepare(dataset, "clean", 0.0, seed).model)
     run = training.fit(
         models.build(arch, train, seed=seed),
         train,
@@ -131,32 +130,6 @@ def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = 
 def origin(dataset: str) -> str:
     """What ``data.load`` reads: for "cifar10" what ``NCLIB_CIFAR10`` names, JPEG copies, say."""
     return os.environ.get("NCLIB_CIFAR10", dataset) if dataset == "cifar10" else dataset
-
-
-def poisoned(train: data.ImageSet, poison: str, rate: float, seed: int) -> PoisonedSet:
-    """The training set as the victim gets it; the target class moves with the seed.
-
-    Raises ``ValueError`` for a poison that the board does not know.
-    """
-    target = 3 * seed % train.num_classes
-    if poison in ("clean", "flip"):
-        return poisons.label_flip(train, rate, seed=seed)
-    if poison == "wanet":  # without its noise mode, so that poison is what has a wrong label
-        return poisons.wanet(train, rate, target, noise_ratio=0, seed=seed)
-    if poison == "clean_label":
-        surrogate = prepare(train.name, "clean", 0.0, seed).model
-        eps = CLEAN_LABEL_EPS.get(train.name, 16 / 255)
-        return poisons.clean_label_backdoor(
-            train, surrogate, rate, target, eps=eps, amplify=2, seed=seed
-        )
-    if poison == "sig":  # with right labels it has no success on digits: data/results/poisons.csv
-        return poisons.sig(train, rate, target, relabel=True, seed=seed)
-    if poison not in PLAIN:
-        known = ", ".join(("clean", "flip", "sig", "wanet", "clean_label", *PLAIN))
-        raise ValueError(f"poison: got {poison!r}; allowed are {known}")
-    if poison == "badnets" and train.shape[0] == 3:  # a checkerboard is common in photographs
-        return poisons.badnets(train, rate, target, patch="square", seed=seed)
-    return getattr(poisons, poison)(train, rate, target, seed=seed)
 
 
 def _device(place: torch.device) -> str:

@@ -27,7 +27,6 @@ SIZES = {
     "cifar10_whole": Size(None, None, 8, arch="fast", name="cifar10"),
 }
 SPARE = 0.05  # of the training set: so many clean images, that no one is measured on, are given out
-CLEAN_LABEL_EPS = {"digits": 0.3}  # elsewhere the 16/255 of the paper
 EARLY = 3  # detectors look at the features after so many epochs, before wrong labels are memorised
 FALSE_ALARM = 0.05  # a clean set is cut as if so much of it were poisoned
 ADVERSARIAL_EPS = 0.1  # of the adversarial training, in image units
