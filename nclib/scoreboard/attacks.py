@@ -86,5 +86,5 @@ def _over(below: PoisonedSet, above: PoisonedSet) -> PoisonedSet:
     mask = above.is_poisoned
     images = torch.where(mask[:, None, None, None], above.images, below.images)
     labels = torch.where(mask, above.labels, below.labels)
-    goal = {"target": above.target, "trigger": above.trigger}
-    return poisons.poisoned(below, images, labels, above.attack, **goal)
+    name, target, trigger = above.attack, above.target, above.trigger
+    return poisons.poisoned(below, images, labels, name, target=target, trigger=trigger)
