@@ -49,12 +49,12 @@ def reveal(name: str, measured: object) -> None:
     rows.append(("it came out", came))
     caught = {key: why for key, why in asked.usual.items() if _matches(guess, key)}
     for key, why in (caught or asked.usual).items():
-        rows.append((f"why not {_key(key, asked)}", why))
+        rows.append((f"why not {in_words(key, asked)}", why))
     holds = _matches(result, asked.reading)
     if not holds:
-        rows.append(("the text says", f"{_key(asked.reading, asked)}; not so here"))
+        rows.append(("the text says", f"{in_words(asked.reading, asked)}; not so here"))
     display(Shown(asked.question, ("", ""), rows, None if holds else False))
-    text = f"the text says {_key(asked.reading, asked)}, and it came out {came}"
+    text = f"the text says {in_words(asked.reading, asked)}, and it came out {came}"
     session.insist(holds, f"{name}: {text}")
 
 
@@ -76,7 +76,7 @@ def _unit(asked: Prediction) -> str:
     return f" {asked.unit}" if asked.unit else ""
 
 
-def _key(key: object, asked: Prediction) -> str:
+def in_words(key: object, asked: Prediction) -> str:
     """How a guess that is declared is named: "below 2 times", "falls", "about 5 times"."""
     about = isinstance(key, ranges.Range) and key in asked.usual and key.near
     said = f"about {ranges.short(about[0])}" if about else str(key)
