@@ -20,7 +20,7 @@ endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
 .PHONY: help lab run test test-full test-mps exercises notebooks purifiers readme links bench growth site assignments \
-  quiz test-browser lint size clean
+  deck handouts quiz test-browser lint size clean
 
 help: ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,12 @@ growth: $(VENV)/.test $(VENV)/.neighbours ## how the cost of each score grows wi
 
 site: $(VENV)/.docs ## the readers' site, into build/site-html; checks every link
 	OMP_NUM_THREADS=1 $(PY) tools/website.py
+
+deck: $(VENV)/.docs ## slides of each lesson from its own figures, into build/kit
+	$(PY) tools/deck.py
+
+handouts: $(VENV)/.docs $(VENV)/.browser ## one printed page for each lesson, into build/kit (chromium)
+	$(PY) tools/handouts.py
 
 quiz: $(VENV)/.docs ## the predictions of each lesson as a quiz, into build/kit
 	$(PY) tools/quiz.py

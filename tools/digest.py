@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ KIT = ROOT / "build" / "kit"
 TEMPLATES = Path(__file__).with_name("templates")
 PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<source>data:image/[^)]+)\)")
 FIRST_FRAME = re.compile(r'<img src="(?P<source>data:image/[^"]+)" alt="(?P<alt>[^"]*)"')
-CAPTION = re.compile(r"(?ms)^\*Figure: (.+?)\*\s*(?:\n\n|\Z)")
+CAPTION = re.compile(r"(?ms)^\*Figures?: (.+?)\*\s*(?:\n\n|\Z)")
 HEADING = re.compile(r"(?m)^## +(?:\d+\. +)?(.+?)\s*$")
 ASKED = re.compile(r"(?<![\w.])predict\(\s*\"(?P<name>\d\d\.\w+)\"")
 REVEALED = re.compile(r"(?<![\w.])reveal\(\s*\"(?P<name>\d\d\.\w+)\"")
@@ -102,23 +103,20 @@ class Lesson:
             if "image/png" in data:
                 yield Picture(f"data:image/png;base64,{data['image/png'].strip()}", alt)
             elif frames:
-                yield Picture(frames["source"], alt or frames["alt"], data["text/html"])
+                yield Picture(frames["source"], alt or unescape(frames["alt"]), data["text/html"])
 
     def exercises(self) -> list[tuple[str, str]]:
-        """Name and task of each exercise: what its docstring or the text before it asks."""
-        found = {}
-        for place, cell in enumerate(self.cells):
+        """Name and task (HTML) of each exercise: its docstring, or the text before it."""
+        found: dict[str, str] = {}
+        text = ""
+        for cell in self.cells:
+            text = cell.source if cell.cell_type == "markdown" else text
             name = CHECK.search(cell.source) if cell.cell_type == "code" else None
             if name and name["name"] not in found:
                 task = re.search(r'(?s)"""(.+?)"""', cell.source)
-                asked = re.findall(r"\*\*((?:Open e|E)xercise[^*]*)\*\*", self._before(place))
-                words = task[1] if task else (asked or [""])[-1].partition(": ")[2]
-                found[name["name"]] = plain(words)
+                says = escape(" ".join(task[1].replace("``", "").split())) if task else _task(text)
+                found[name["name"]] = says
         return list(found.items())
-
-    def _before(self, place: int) -> str:
-        before = [c.source for c in self.cells[:place] if c.cell_type == "markdown"]
-        return before[-1] if before else ""
 
     def terms(self) -> list[tuple[str, str]]:
         """The terms that the glossary ascribes to this lesson, with its sentence for each."""
@@ -132,16 +130,26 @@ class Lesson:
         return next((m[1].strip() for text in texts if (m := REMEMBER.search(text))), "")
 
 
-def told(record: dict[str, Any], controls: int = 1) -> tuple[str, str, str]:
-    """A claim's sentence, its number, and what stands beside it."""
-    beside = [f"{name} {ranges.spread(row)}" for name, row in record["control"][:controls]]
-    return record["sentence"], ranges.spread(record["values"]), "; ".join(beside)
+def _task(text: str) -> str:
+    """The last paragraph that starts in bold, without that start."""
+    asked = re.findall(r"(?ms)^\*\*(?:Open e|E|P)[^*]*\*\*\s*(.+?)(?=\n\n|\Z)", text)
+    return html(asked[-1]) if asked else ""
+
+
+def told(record: dict[str, Any]) -> tuple[str, str, str]:
+    """A claim's sentence, its number with the span of its values, and the first control."""
+    beside = [f"{name} {_span(row)}" for name, row in record["control"][:1]]
+    return record["sentence"], _span(record["values"]), "".join(beside)
+
+
+def _span(row: list[float]) -> str:
+    return re.sub(r", \d+ values\)$", ")", ranges.spread(row))
 
 
 def plain(text: str) -> str:
     """Markdown as one line without its marks."""
     text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
-    return re.sub(r"\s+", " ", re.sub(r"\*+|`+", "", text)).strip()
+    return " ".join(re.sub(r"\*+(?=\S)|(?<=\S)\*+|`+", "", text).split())
 
 
 def html(text: str) -> str:

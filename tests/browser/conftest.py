@@ -14,13 +14,12 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(Path(__file__).parent)]
 
+from handouts import FLAGS, chromium  # noqa: E402
 from lab import serve, stop_kernels  # noqa: E402
 from notebook import LESSONS, STUDENTS, lessons  # noqa: E402
 
 STAYING: list[str] = []  # the addresses that serve several tests
 SHOTS = ROOT / "build" / "browser"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 def chosen() -> list[Path]:
@@ -31,14 +30,14 @@ def chosen() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def browser():
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    path = chromium()
     if path is None:
         pytest.fail("no chromium here: apt install chromium, or name one in CHROMIUM")
     SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+        driven = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield driven
+        driven.close()
 
 
 @pytest.fixture
