@@ -244,18 +244,6 @@ prediction(
 )
 
 prediction(
-    "00.variance",
-    "How large is the error of the textbook formula in float32, as a multiple of the variance?",
-    above=10,
-    unit="times",
-    usual={
-        (None, 0.01): "seven digits are enough for each number, but not for the difference of two "
-        "numbers near 1,000,000",
-        (0.01, 10): "at 1,000,000 the numbers of float32 lie 0.06 apart: 600 times the variance",
-    },
-)
-
-prediction(
     "00.nudge",
     "What share of the stickered test images get another answer after the nudge, in percent?",
     above=2,
