@@ -15,6 +15,8 @@ import readme  # noqa: E402
 
 FIRST = """# Lesson 03: Poison | labels
 
+**Minutes in class:** 90.
+
 **Minutes of computing:** 2 on two idle cores.
 
 After this lesson you will be able to:
@@ -52,7 +54,8 @@ def test_every_lesson_asks_one_question():
 
 def test_a_new_notebook_and_new_times_change_the_table(tmp_path):
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}{readme.END}\nafter\n")
+    blocks = f"{readme.HOURS}<!-- /hours -->\n{readme.BEGIN}{readme.END}"
+    (tmp_path / "README.md").write_text(f"before\n{blocks}\nafter\n")
     for folder in ("notebooks", "exercises", "build"):
         (tmp_path / folder).mkdir()
     (tmp_path / "docs").mkdir()
@@ -61,14 +64,13 @@ def test_a_new_notebook_and_new_times_change_the_table(tmp_path):
     (tmp_path / "notebooks/03_poison.ipynb").write_text(json.dumps(cells))
     assert readme.main(["--check"], tmp_path) == 1
     assert readme.main([], tmp_path) == 0
-    row = (tmp_path / "README.md").read_text().splitlines()[4]
+    (row,) = [r for r in (tmp_path / "README.md").read_text().splitlines() if r[:4] == "| 03"]
     assert row.startswith(r"| 03 | [Poison \| labels](notebooks/03_poison.ipynb) | What now? |")
-    assert "Exercise" not in row
-    (tmp_path / "exercises/03_poison.ipynb").write_text("{}")
-    (tmp_path / "build/times.json").write_text('{"03_poison": 42.0, "99_gone": 1}')
+    assert row.count("colab-badge.svg") == 1
+    (tmp_path / "build/times.json").write_text('{"03_poison": 44.0, "99_gone": 1}')
     readme.main([], tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert "| 0.7 |" in text and "exercises/03_poison.ipynb" in text
+    assert "1 lessons\nare planned for 1.5 hours in class, and take 1 minutes" in text
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     assert readme.minutes(tmp_path) == {"03_poison": 0.7}
     assert readme.main(["--check"], tmp_path) == 0

@@ -18,7 +18,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from links import write
+from links import colab, write
 from readme import ROOT, first_cell, minutes, title
 
 GUIDE = "docs/teachers-guide.md"
@@ -31,7 +31,7 @@ BLOCK = re.compile(r"(?ms)^```python\n(.+?)^```$")
 def table(root: Path = ROOT) -> str:
     """The markdown table, one row for each notebook in the folder."""
     measured = minutes(root)
-    rows = ["| lesson | minutes | prerequisites | exercises |", "|---|---|---|---|"]
+    rows = ["| lesson | minutes | prerequisites | exercises | for students |", "|---" * 5 + "|"]
     for path in sorted(root.glob("notebooks/*.ipynb")):
         text, number = first_cell(path), path.name[:2]
         name = title(text).partition(":")[0]
@@ -39,7 +39,9 @@ def table(root: Path = ROOT) -> str:
         needs = PREREQUISITES.search(text)
         took = f"{measured[path.stem]:.1f}" if path.stem in measured else ""
         needs = re.sub(r"\s+", " ", needs[1]).rstrip(".") if needs else ""
-        rows.append(f"| {linked} | {took} | {needs} | {len(exercises(path))} |")
+        copied = (root / "exercises" / path.name).exists()
+        link = f"[in Colab]({colab(f'exercises/{path.name}', root)})" if copied else ""
+        rows.append(f"| {linked} | {took} | {needs} | {len(exercises(path))} | {link} |")
     return "\n".join(rows) + "\n"
 
 

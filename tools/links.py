@@ -50,9 +50,13 @@ def bootstrap(number: str, root: Path = ROOT) -> str:
 
 def badge(path: str, root: Path = ROOT, label: str = "Open in Colab") -> str:
     """The markdown of the Colab badge for a notebook, ``path`` relative to the repository."""
+    return f"[![{label}]({COLAB}/assets/colab-badge.svg)]({colab(path, root)})"
+
+
+def colab(path: str, root: Path = ROOT) -> str:
+    """Where Colab opens a notebook, ``path`` relative to the repository."""
     repo, tag = address(root)
-    image = f"{COLAB}/assets/colab-badge.svg"
-    return f"[![{label}]({image})]({COLAB}/github/{repo}/blob/{tag}/{path})"
+    return f"{COLAB}/github/{repo}/blob/{tag}/{path}"
 
 
 def rewrite(text: str, repo: str, tag: str) -> str:

@@ -19,6 +19,8 @@ from pathlib import Path
 from links import ROOT, badge, write
 
 BEGIN, END = "<!-- lessons: written by tools/readme.py -->\n", "<!-- /lessons -->"
+HOURS = "<!-- hours: written by tools/readme.py -->\n"
+IN_CLASS = re.compile(r"\*\*Minutes in class:\*\* (\d+)")
 MINUTES = "data/results/minutes.csv"
 HEADER = re.compile(r"(\*\*Minutes of computing:\*\* )[\d.]*\d")  # in the first cell
 
@@ -87,8 +89,8 @@ def headers(root: Path = ROOT) -> dict[Path, str]:
 
 def table(root: Path = ROOT) -> str:
     """The markdown table, one row for each notebook in the folder."""
-    measured, asked = minutes(root), questions(root)
-    rows = ["| | lesson | the question | minutes | Colab |", "|---|---|---|---|---|"]
+    asked = questions(root)
+    rows = ["| | lesson | the question | |", "|---|---|---|---|"]
     for path in sorted(root.glob("notebooks/*.ipynb")):
         text, name = first_cell(path), path.name
         heading = re.sub(r"^(?:Lesson )?\d+[.:]? *(?:[-–—:] *)?", "", title(text)).replace(
@@ -96,19 +98,32 @@ def table(root: Path = ROOT) -> str:
         )
         name_only = heading.split(": ")[0]
         question = asked.get(name[:2], "")
-        took = f"{measured[path.stem]:.1f}" if path.stem in measured else ""
-        links = badge(f"notebooks/{name}", root, "Lesson")
-        if (root / "exercises" / name).exists():
-            links += " " + badge(f"exercises/{name}", root, "Exercise")
         lesson = f"[{name_only}](notebooks/{name})"
-        rows.append(f"| {name[:2]} | {lesson} | {question} | {took} | {links} |")
+        link = badge(f"notebooks/{name}", root, "Colab")
+        rows.append(f"| {name[:2]} | {lesson} | {question} | {link} |")
     return "\n".join(rows) + "\n"
+
+
+def hours(root: Path = ROOT) -> str:
+    """How many lessons there are; their hours in class, as planned; their minutes, as measured."""
+    paths = sorted(root.glob("notebooks/*.ipynb"))
+    planned = [IN_CLASS.search(first_cell(path)) for path in paths]
+    in_class = sum(int(found[1]) for found in planned if found) / 60
+    computing = round(sum(minutes(root).values()))
+    return (
+        "**For whom.** You have trained one image classifier in PyTorch. The course's "
+        f"{len(paths)} lessons\nare planned for {in_class:g} hours in class, and take {computing} "
+        "minutes of computing on two CPU cores,\nall of them together and without a download.\n"
+    )
 
 
 def written(root: Path = ROOT) -> str:
     """The README as it should be."""
-    before, rest = (root / "README.md").read_text(encoding="utf-8").split(BEGIN)
-    return before + BEGIN + table(root) + END + rest.split(END, 1)[1]
+    text = (root / "README.md").read_text(encoding="utf-8")
+    for begin, end, make in ((HOURS, "<!-- /hours -->", hours), (BEGIN, END, table)):
+        before, rest = text.split(begin)
+        text = before + begin + make(root) + end + rest.split(end, 1)[1]
+    return text
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
