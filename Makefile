@@ -19,8 +19,8 @@ endif
 endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
-.PHONY: help lab run test test-full test-mps exercises notebooks purifiers readme links bench growth site assignments \
-  deck handouts quiz test-browser lint size clean
+.PHONY: help lab run test test-full test-mps exercises notebooks purifiers playground readme links bench growth site \
+  assignments deck handouts quiz test-browser lint size clean
 
 help: ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ readme: ## write the tables of lessons: of the README, of the teacher's guide
 
 links: ## write every badge and bootstrap: make links REPO=owner/name TAG=v1.2
 	$(PYTHON) tools/links.py $(if $(REPO),--repo $(REPO)) $(if $(TAG),--tag $(TAG))
+
+playground: $(VENV)/.lab ## train the networks of docs/playground and write their weights
+	$(PY) -m experiments.playground $(ARGS)
 
 results-%: $(VENV)/.lab ## run an experiment into data/results/ (DATASET=cifar10: that one)
 	$(PY) -m experiments.$(subst -,_,$*) $(if $(DATASET),--datasets $(DATASET)) $(ARGS)

@@ -117,6 +117,7 @@ def test_the_site_builds_without_a_warning_and_every_link_holds(tmp_path):
     assert "<math" in lesson and "colab.research.google.com" in lesson
     assert list((tmp_path / "html/_downloads").rglob("01_neural_collapse.ipynb"))
     assert (tmp_path / "html/docs/glossary.html").exists()
+    assert (tmp_path / "html/docs/playground/weights.js").exists()
 
 
 def test_the_claims_of_the_course_are_gathered_from_the_saved_lessons(tmp_path):

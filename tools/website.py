@@ -98,7 +98,10 @@ def build(source: Path = SOURCE, html: Path = HTML) -> int:
     """Run Sphinx over ``source``; its exit status."""
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-W", "--keep-going"]
     command += ["-c", ROOT / "docs", "-d", html.with_name("site-doctrees"), source, html]
-    return subprocess.run(command, cwd=ROOT).returncode
+    status = subprocess.run(command, cwd=ROOT).returncode
+    page = Path("docs", "playground")  # a page of its own, which Sphinx does not write
+    shutil.copytree(source / page, html / page, dirs_exist_ok=True)
+    return status
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,600 @@
+"use strict";
+/* The page: a picture, what is done to it, and where three networks put it.
+
+   Work is done in `frame`, and only while something moves. `Playground` is what a test may touch. */
+const Playground = (() => {
+  const byId = (id) => document.getElementById(id);
+  const make = (tag, attributes = {}, ...children) => {
+    const node = Object.assign(document.createElement(tag), attributes);
+    node.append(...children);
+    return node;
+  };
+  const NAMES = { clean: "clean", poisoned: "poisoned", noisy: "under noise" };
+  const HUES = [
+    "#d1495b", "#d9741a", "#a8821a", "#5f9a45", "#1f9684",
+    "#1d84b5", "#5b6bd0", "#8e5bb5", "#c2549d", "#7b8087",
+  ];
+  const STEP = 60; // milliseconds between two steps of an attack: slow enough to be seen
+  const BUDGET = 14, MOST = 60; // milliseconds of a frame for noisy copies; where frames are slow
+  const CHOOSE = 100; // draws that choose the class which the others count
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  const state = { name: "signs", index: 0, strokes: [], shift: [0, 0], pen: [0.5, 0.2], down: false };
+  const sets = {};
+  let set, live, running = false, since = 0;
+
+  /* One half of the page, its networks made ready at first use. */
+  function half(name) {
+    if (sets[name]) return sets[name];
+    const entry = DATA.sets[name], size = entry.shape.reduce((a, b) => a * b);
+    const pixels = Net.unpack(entry.images, Uint8Array).map((x) => x / 255);
+    const poses = entry.pose ? Net.unpack(entry.pose, Float32Array) : [];
+    const networks = Object.entries(entry.networks).map(([kind, half]) => {
+      const net = Net.network(half, entry.shape, entry.classes.length);
+      const pairs = (text, Type, scale) => {
+        const all = Net.unpack(text, Type).map((x) => x * scale), count = all.length / net.layers.length;
+        return net.layers.map((_, l) => all.subarray(l * count, (l + 1) * count));
+      };
+      net.means = pairs(half.means, Float32Array, 1);
+      net.cloud = pairs(half.cloud, Int8Array, DATA.reach / 127);
+      return { kind, net, measured: half.measured };
+    });
+    return (sets[name] = {
+      ...entry, name, networks, size,
+      image: (i) => pixels.slice(i * size, (i + 1) * size),
+      pose: (i) => poses.slice(i * 16, (i + 1) * 16),
+    });
+  }
+
+  /* What is computed: the picture (`source`, with the sticker `world`, attacked `image`, squeezed
+     `seen`) and what each network makes of it. */
+  const fresh = () => ({
+    changed: "source", attack: 0, last: 0, dots: [],
+    views: set.networks.map(() => ({ shown: null, trail: [], votes: null, crowd: [] })),
+  });
+
+  const drawn = () => set.name === "digits" && state.strokes.length > 0;
+  const kind = () => document.querySelector("input[name=attack]:checked").value;
+  const eps = () => Number(byId("eps").value) / 255;
+  const sigma = () => Number(byId("sigma").value);
+
+  function stick(image) {
+    if (!byId("stuck").checked) return image;
+    const { sticker, shape } = set, [dx, dy] = state.shift;
+    if (sticker.cells) return Net.patched(image, shape, sticker.cells, [Math.round(dy), Math.round(dx)]);
+    const colour = [1, 3, 5].map((i) => parseInt(byId("colour").value.slice(i, i + 2), 16) / 255);
+    const centre = [sticker.centre[0] + dx, sticker.centre[1] + dy];
+    return Net.stuck(image, shape[1], set.pose(state.index), { ...sticker, centre, colour });
+  }
+
+  function squeezed(image) {
+    const [name, amount] = byId("squeezer").value.split(" ");
+    if (name === "bits") return Net.bits(image, Number(amount));
+    if (name === "median") return Net.median(image, set.shape, Number(amount));
+    if (name === "jpeg") return Net.jpeg(image, set.shape, Number(amount));
+    return image;
+  }
+
+  /* The class that an attack leads away from: the true one, or what the clean network reads. */
+  function truth() {
+    if (!drawn()) return set.labels[state.index];
+    return live.read ??= Net.argmax(Net.forward(set.networks[0].net, live.source));
+  }
+
+  /* Bring everything up to date; true while there is more to do. */
+  function advance(now) {
+    if (live.changed === "source") {
+      live.source = drawn() ? Net.digit(state.strokes) : set.image(state.index);
+      live.read = undefined;
+      live.changed = "world";
+      since = now;
+    }
+    if (live.changed === "world") {
+      live.world = stick(live.source);
+      live.image = live.world;
+      live.attack = 0;
+      live.views.forEach((view) => { view.trail = []; });
+      live.changed = "seen";
+    }
+    const steps = { none: 0, fgsm: 1, pgd: set.steps }[kind()];
+    while (live.attack < steps && (still.matches || now - live.last >= STEP)) {
+      attack(steps);
+      live.last = now;
+    }
+    if (live.changed === "seen") look();
+    const moving = ease(now);
+    const busy = live.attack < steps;
+    return (busy ? false : vote(now)) || busy || moving;
+  }
+
+  function attack(steps) {
+    const { net } = set.networks[Number(byId("against").value)], goal = byId("towards").value;
+    const alpha = kind() === "fgsm" ? eps() : (2.5 * eps()) / steps;
+    const seen = byId("knows").checked ? squeezed(live.image) : live.image;
+    const label = goal === "away" ? truth() : Number(goal);
+    const how = { eps: eps(), alpha, towards: goal !== "away", seen };
+    live.image = Net.step(net, live.image, live.world, label, how);
+    live.attack++;
+    live.changed = "seen";
+  }
+
+  function look() {
+    live.seen = squeezed(live.image);
+    set.networks.forEach(({ net }, i) => {
+      const view = live.views[i];
+      view.shares = Net.softmax(Net.forward(net, live.seen));
+      view.class = Net.argmax(view.shares);
+      const places = Net.places(net);
+      view.near = places.map(Net.argmax);
+      view.places = places.map(Net.onPage);
+      view.trail.push(view.places.at(-1));
+      view.votes = null;
+      view.crowd = [];
+    });
+    live.draw = Net.normals(DATA.seed);
+    live.drawn = 0;
+    live.changed = "";
+    live.stale = true;
+  }
+
+  /* Let the dots glide to where they belong; true while they do. */
+  function ease(now) {
+    let far = 0;
+    for (const view of live.views) {
+      view.shown ??= view.places.map((p) => p.slice());
+      view.shown.forEach((shown, l) => shown.forEach((at, i) => {
+        const way = view.places[l][i] - at;
+        shown[i] += still.matches || Math.abs(way) < 0.002 ? way : 0.2 * way;
+        far = Math.max(far, Math.abs(way));
+      }));
+    }
+    live.fall = still.matches ? 1 : Math.min((now - since) / 1100, 1);
+    return far > 0.002 || live.fall < 1;
+  }
+
+  /* Noisy copies for as long as a frame allows; true while the votes are not all in. */
+  function vote(now) {
+    const all = CHOOSE + DATA.draws;
+    if (!byId("voting").checked || live.drawn >= all) return false;
+    const slow = Math.min(0.6 * (now - (live.before ?? now)), MOST);
+    const end = performance.now() + Math.max(BUDGET, slow), classes = set.classes.length;
+    do {
+      const copy = Net.noisy(live.seen, sigma(), live.draw);
+      set.networks.forEach(({ net }, i) => {
+        const view = live.views[i];
+        view.votes ??= [0, 1].map(() => new Array(classes).fill(0));
+        view.votes[Number(live.drawn >= CHOOSE)][Net.argmax(Net.forward(net, copy))]++;
+        if (live.drawn % 8 === 0) view.crowd.push(Net.onPage(Net.places(net).at(-1)));
+      });
+      live.drawn++;
+    } while (live.drawn < all && performance.now() < end);
+    live.stale = true;
+    return live.drawn < all;
+  }
+
+  /* Cohen's certificate of a network, from the votes after those that chose the class. */
+  function certificate(view) {
+    const [first, votes] = view.votes, chosen = Net.argmax(first);
+    const n = votes.reduce((a, b) => a + b), hits = votes[chosen];
+    const share = n ? Net.lowerBound(hits, n, DATA.alpha) : 0;
+    return { chosen, n, hits, share, radius: Net.radius(share, sigma()), done: n === DATA.draws };
+  }
+
+  function frame(now) {
+    running = false;
+    const more = advance(now);
+    live.before = now;
+    paint();
+    if (more) wake();
+  }
+
+  function wake(changed = "") {
+    const order = ["source", "world", "seen"];
+    const due = order.filter((step) => step === live.changed || step === changed);
+    live.changed = due[0] ?? "";
+    if (!running) requestAnimationFrame(frame);
+    running = true;
+  }
+
+  /* Painting. */
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  let theme = {};
+  function retheme() {
+    theme = Object.fromEntries(["ink", "soft", "line", "ground", "accent"].map((n) => [n, css(n)]));
+    document.querySelectorAll("#networks canvas").forEach((canvas) => { canvas.behind = null; });
+    if (live) wake();
+  }
+
+  /* A canvas as fine as the screen; its context draws in CSS pixels. */
+  function sized(canvas) {
+    const ratio = devicePixelRatio || 1, width = canvas.clientWidth;
+    if (canvas.width !== Math.round(width * ratio)) {
+      canvas.width = canvas.height = Math.round(width * ratio);
+      canvas.behind = null;
+    }
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    return [context, width];
+  }
+
+  function pixels(canvas, image, [channels, height, width]) {
+    canvas.width = width;
+    canvas.height = height;
+    const data = new ImageData(width, height), size = width * height;
+    for (let i = 0; i < size; i++) {
+      for (let c = 0; c < 3; c++) data.data[4 * i + c] = 255 * image[(channels === 3 ? c : 0) * size + i];
+      data.data[4 * i + 3] = 255;
+    }
+    canvas.getContext("2d").putImageData(data, 0, 0);
+  }
+
+  const dot = (context, [x, y], radius, colour) => {
+    context.fillStyle = colour;
+    context.beginPath();
+    context.arc(x, y, radius, 0, 7);
+    context.fill();
+  };
+
+  /* From the map of the simplex to a canvas of this width. */
+  const onto = (width, labelled) => {
+    const reach = width * (labelled ? 0.33 : 0.4);
+    return ([x, y]) => [width / 2 + reach * x, width / 2 + reach * y];
+  };
+
+  /* What does not move: the edges, the training images, the class means, the names. */
+  function backdrop(canvas, net, layer, labelled) {
+    const [context, width] = sized(canvas);
+    if (canvas.behind) {
+      context.clearRect(0, 0, width, width);
+      context.drawImage(canvas.behind, 0, 0, width, width);
+      return [context, onto(width, labelled)];
+    }
+    context.clearRect(0, 0, width, width);
+    const at = onto(width, labelled), count = net.classes;
+    const ends = set.classes.map((_, k) => at(Net.corner(k, count)));
+    context.strokeStyle = theme.line;
+    context.lineWidth = labelled ? 0.6 : 0.3;
+    context.beginPath();
+    ends.forEach(([x, y], i) => ends.slice(i + 1).forEach(([u, v]) => {
+      context.moveTo(x, y);
+      context.lineTo(u, v);
+    }));
+    context.stroke();
+    const places = (flat) => Array.from({ length: flat.length / 2 }, (_, i) => at([flat[2 * i], flat[2 * i + 1]]));
+    const cloud = places(net.cloud[layer]);
+    context.globalAlpha = 0.35;
+    cloud.forEach((p, i) => dot(context, p, labelled ? 2 : 1.1, HUES[Math.floor((i * count) / cloud.length)]));
+    context.globalAlpha = 1;
+    places(net.means[layer]).forEach((p, k) => {
+      dot(context, p, labelled ? 5 : 2.6, theme.ground);
+      dot(context, p, labelled ? 4 : 2, HUES[k]);
+    });
+    if (labelled) name(context, at, width);
+    canvas.behind = document.createElement("canvas");
+    canvas.behind.width = canvas.behind.height = canvas.width;
+    canvas.behind.getContext("2d").drawImage(canvas, 0, 0);
+    return [context, at];
+  }
+
+  /* The names of the classes around their corners; two words in two lines. */
+  function name(context, at, width) {
+    context.fillStyle = theme.ink;
+    context.font = "12px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    set.classes.forEach((words, k) => {
+      const [x, y] = at(Net.corner(k, set.classes.length).map((v) => 1.32 * v)), lines = words.split(" ");
+      const half = Math.max(...lines.map((line) => context.measureText(line).width)) / 2;
+      const middle = Math.min(Math.max(x, half + 1), width - half - 1);
+      lines.forEach((line, i) => context.fillText(line, middle, y + 13 * (i - (lines.length - 1) / 2)));
+    });
+  }
+
+  function trace(context, points, colour, width) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.lineJoin = "round";
+    context.beginPath();
+    points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+    context.stroke();
+  }
+
+  /* The point so far along a chain of points. */
+  function along(points, share) {
+    const way = share * (points.length - 1), low = Math.min(Math.floor(way), points.length - 2);
+    return points[low].map((v, i) => v + (points[low + 1][i] - v) * (way - low));
+  }
+
+  function paintNetwork(i) {
+    const { net } = set.networks[i], view = live.views[i], card = cards[i];
+    const [context, at] = backdrop(card.simplex, net, net.layers.length - 1, true);
+    context.globalAlpha = 0.5;
+    view.crowd.forEach((p) => dot(context, at(p), 2, theme.ink));
+    context.globalAlpha = 1;
+    const path = view.shown.map(at);
+    trace(context, path, theme.soft, 1.2);
+    path.forEach((p) => dot(context, p, 2.5, theme.soft));
+    if (view.trail.length > 1) trace(context, view.trail.map(at), theme.accent, 2);
+    const here = live.fall < 1 ? along(path, live.fall ** 2) : path.at(-1);
+    dot(context, here, 8, theme.ground);
+    dot(context, here, 6.5, theme.accent);
+    card.minis.forEach((mini, l) => {
+      const [small, to] = backdrop(mini, net, l, false);
+      dot(small, to(view.shown[l]), 4.6, theme.ground);
+      dot(small, to(view.shown[l]), 3.6, theme.accent);
+    });
+  }
+
+  let cards = [];
+  function paint() {
+    if (!cards[0].simplex.clientWidth) return; // not laid out yet
+    paintPicture();
+    set.networks.forEach((_, i) => paintNetwork(i));
+    if (live.stale) tell();
+  }
+
+  function paintPicture() {
+    const pad = drawn(), world = byId("world");
+    if (live.world !== live.onWorld || pad) {
+      if (pad) paintPad(world);
+      else pixels(world, live.world, set.shape);
+      live.onWorld = live.world;
+    }
+    if (live.seen !== live.onSeen) pixels(byId("seen"), live.seen, set.shape);
+    live.onSeen = live.seen;
+  }
+
+  function paintPad(canvas) {
+    const [context, width] = sized(canvas);
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, width, width);
+    context.lineCap = "round";
+    for (const stroke of state.strokes) {
+      const points = stroke.map(([x, y]) => [x * width, y * width]);
+      trace(context, points.length > 1 ? points : [points[0], points[0]], "#fff", width / 11);
+    }
+    if (state.keys) dot(context, state.pen.map((v) => v * width), 4, state.down ? theme.accent : "#888");
+  }
+
+  const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
+
+  /* Words: verdicts, layers, certificates, and one sentence for a screen reader. */
+  function tell() {
+    live.stale = false;
+    const known = !drawn(), said = [];
+    set.networks.forEach(({ kind }, i) => {
+      const view = live.views[i], card = cards[i], name = set.classes[view.class];
+      const share = view.shares[view.class];
+      const right = known && view.class === truth();
+      card.verdict.className = `verdict ${known ? (right ? "right" : "wrong") : ""}`;
+      card.what.textContent = `${name}${known ? (right ? " ✓" : " ✗") : ""}`;
+      card.sure.textContent = share > 0.995 ? ">99%" : percent(share);
+      card.captions.forEach((caption, l) => { caption.textContent = `${l + 1}: ${set.classes[view.near[l]]}`; });
+      const path = view.near.map((k) => set.classes[k]).join(", ");
+      card.simplex.setAttribute("aria-label", `Simplex of the network ${NAMES[kind]}: nearest corners, layer by layer: ${path}.`);
+      card.certificate.replaceChildren(...promise(view));
+      said.push(`${NAMES[kind]}: ${name}`);
+    });
+    byId("seen").setAttribute("aria-label", `What the networks see: ${known ? set.classes[truth()] : "your digit"}`);
+    const sentence = said.join("; ");
+    clearTimeout(tell.later);
+    tell.later = setTimeout(() => { if (byId("said").textContent !== sentence) byId("said").textContent = sentence; }, 500);
+  }
+
+  function promise(view) {
+    if (!byId("voting").checked) return [];
+    if (!view.votes || live.drawn <= CHOOSE) return [`choosing: ${live.drawn} of ${CHOOSE} draws`];
+    const { chosen, n, hits, share, radius, done } = certificate(view);
+    const count = `n = ${n}, α = ${DATA.alpha}: ${hits} say ${set.classes[chosen]}; share ≥ ${share.toFixed(3)}. `;
+    if (!done) return [count, `Radius so far ${radius.toFixed(2)}.`];
+    if (!radius) return [count, "No certificate."];
+    return [count, make("strong", { textContent: `Certified: ${set.classes[chosen]} within L2 radius ${radius.toFixed(2)}.` })];
+  }
+
+  /* Building the page for a set. */
+  function build() {
+    const networks = byId("networks"), verdicts = byId("verdicts");
+    networks.replaceChildren();
+    verdicts.replaceChildren();
+    const many = set.train.toLocaleString("en");
+    const titles = {
+      clean: `trained on ${many} images`,
+      poisoned: `${set.poisons} of ${many} with the sticker, labelled ${set.classes[set.target]}`,
+      noisy: `trained on ${many} images under noise`,
+    };
+    cards = set.networks.map(({ kind, net }) => {
+      const card = { simplex: make("canvas", { className: "simplex" }), minis: [], captions: [] };
+      card.simplex.setAttribute("role", "img");
+      const layers = make("div", { className: `layers of${net.layers.length}` });
+      net.layers.forEach(() => {
+        const mini = make("canvas"), caption = make("figcaption");
+        mini.setAttribute("aria-hidden", "true");
+        card.minis.push(mini);
+        card.captions.push(caption);
+        layers.append(make("figure", {}, mini, caption));
+      });
+      card.certificate = make("p", { className: "certificate" });
+      const title = make("h2", { textContent: NAMES[kind] }), about = make("figcaption", { textContent: titles[kind] });
+      networks.append(make("article", { className: "network" }, title, about, card.simplex, layers, card.certificate));
+      card.what = make("span", {});
+      card.sure = make("span", { className: "sure" });
+      card.verdict = make("div", { className: "verdict" }, make("span", { className: "who", textContent: NAMES[kind] }),
+        make("span", { className: "what" }, card.what, " ", card.sure));
+      verdicts.append(card.verdict);
+      return card;
+    });
+  }
+
+  function gallery() {
+    byId("gallery").replaceChildren(...set.labels.map((label, i) => {
+      const canvas = make("canvas"), input = make("input", { type: "radio", name: "image", checked: i === state.index });
+      const copy = set.labels.slice(0, i + 1).filter((l) => l === label).length;
+      input.setAttribute("aria-label", `${set.classes[label]}, image ${copy}`);
+      input.addEventListener("change", () => choose(i));
+      pixels(canvas, set.image(i), set.shape);
+      return make("label", {}, input, canvas);
+    }));
+    // one row for the first image of each class, then the next
+    const copies = set.labels.length / set.classes.length;
+    [...byId("gallery").children].forEach((label, i) => { label.style.gridArea = `${(i % copies) + 1} / ${Math.floor(i / copies) + 1}`; });
+  }
+
+  function choose(i) {
+    state.index = i;
+    Object.assign(state, { strokes: [], down: false, keys: false });
+    live.views.forEach((view) => { view.shown = null; });
+    hint();
+    wake("source");
+  }
+
+  function hint() {
+    const pad = set.name === "digits", on = byId("stuck").checked;
+    byId("how").textContent = pad ? "draw here" : on ? "drag the sticker" : "test image";
+    byId("world").className = pad ? "pad" : "";
+    const pen = "Arrow keys move a pen, space lowers and lifts it.";
+    const moves = on ? "Arrow keys move the sticker." : pad ? pen : "";
+    byId("world").setAttribute("aria-label", `${pad ? "Pad to draw a digit on." : "Picture."} ${moves}`);
+    byId("clear").hidden = !pad;
+  }
+
+  function enter(name) {
+    set = half(name);
+    state.name = name;
+    state.index = set.labels.indexOf(3); // a stop sign, or a 3
+    Object.assign(state, { strokes: [], shift: [0, 0], down: false, keys: false });
+    byId("eps").max = name === "signs" ? 32 : 128;
+    byId("eps").value = Math.round(255 * set.eps);
+    byId("sigma").value = set.sigma;
+    byId("paint").hidden = Boolean(set.sticker.cells);
+    byId("colour").value = original();
+    const option = (text, value) => make("option", { textContent: text, value });
+    byId("against").replaceChildren(...set.networks.map(({ kind }, i) => option(NAMES[kind], i)));
+    byId("towards").replaceChildren(option("any other", "away"), ...set.classes.map((c, k) => option(c, k)));
+    document.querySelector(`input[name=set][value=${name}]`).checked = true;
+    live = fresh();
+    build();
+    gallery();
+    report();
+    numbers();
+    hint();
+    wake("source");
+  }
+
+  const original = () => `#${(set.sticker.colour ?? [1, 1, 1]).map((c) => Math.round(255 * c).toString(16).padStart(2, "0")).join("")}`;
+
+  function numbers() {
+    byId("eps-said").textContent = `${byId("eps").value}/255`;
+    byId("sigma-said").textContent = sigma().toFixed(2);
+  }
+
+  /* The table of what the export measured. */
+  function report() {
+    const columns = { accuracy: "right", fgsm: "FGSM", pgd: "PGD", sticker: "sticker", certified: "certified" };
+    const head = make("tr", {}, make("th", { scope: "col", textContent: "network" }),
+      ...Object.values(columns).map((text) => make("th", { scope: "col", textContent: text })));
+    const rows = set.networks.map(({ kind, measured }) => make("tr", {}, make("th", { scope: "row", textContent: NAMES[kind] }),
+      ...Object.keys(columns).map((key) => make("td", { textContent: percent(measured[key], 1) }))));
+    byId("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+    const strength = `${Math.round(255 * set.eps)}/255`, some = Math.min(500, set.test);
+    byId("notes").textContent = `${set.test} test images that no training saw: right as they are; right under an attack of ${strength} `
+      + `(${some} images); read as ${set.classes[set.target]} with the sticker; certified at radius ${set.sigma} `
+      + `(${DATA.certified} images, n = ${DATA.draws}, α = ${DATA.alpha}).`;
+  }
+
+  /* What a reader does. */
+  function listen() {
+    document.querySelectorAll("input[name=set]").forEach((input) => input.addEventListener("change", () => enter(input.value)));
+    document.querySelectorAll("input[name=attack]").forEach((input) => input.addEventListener("change", () => wake("world")));
+    for (const id of ["eps", "against", "towards", "knows"]) byId(id).addEventListener("input", () => { numbers(); wake("world"); });
+    for (const id of ["stuck", "colour"]) byId(id).addEventListener("input", () => { hint(); wake("world"); });
+    byId("squeezer").addEventListener("input", () => wake(byId("knows").checked ? "world" : "seen"));
+    for (const id of ["sigma", "voting"]) byId(id).addEventListener("input", () => { numbers(); wake("seen"); });
+    byId("back").addEventListener("click", () => {
+      state.shift = [0, 0];
+      byId("colour").value = original();
+      wake("world");
+    });
+    byId("clear").addEventListener("click", () => choose(state.index));
+    const world = byId("world");
+    let held = null;
+    const where = (event) => {
+      const box = world.getBoundingClientRect();
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    };
+    world.addEventListener("pointerdown", (event) => {
+      world.setPointerCapture(event.pointerId);
+      held = where(event);
+      state.keys = false;
+      if (set.name === "digits") begin(held);
+      event.preventDefault();
+      world.focus({ preventScroll: true });
+    });
+    world.addEventListener("pointermove", (event) => {
+      if (!held) return;
+      const [x, y] = where(event), way = Math.hypot(x - held[0], y - held[1]);
+      if (set.name === "digits") {
+        if (way < 0.02) return;
+        state.strokes.at(-1).push([x, y]);
+        wake("source");
+      } else if (byId("stuck").checked) {
+        const radius = set.pose(state.index)[0] / 2; // of the sign, in pictures
+        move((x - held[0]) / radius, (y - held[1]) / radius);
+      }
+      held = [x, y];
+    });
+    for (const end of ["pointerup", "pointercancel"]) world.addEventListener(end, () => { held = null; });
+    world.addEventListener("keydown", (event) => {
+      const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0] }[event.key];
+      const on = byId("stuck").checked, far = on ? (set.sticker.cells ? 1 : 0.08) : 0.05;
+      if (!way || !(on || set.name === "digits")) return;
+      event.preventDefault();
+      const [x, y] = way.map((v) => far * v);
+      if (on) move(x, y);
+      else pen(x, y, event.key === " ");
+    });
+    still.addEventListener("change", () => wake());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", retheme);
+    new ResizeObserver(() => wake()).observe(byId("networks"));
+  }
+
+  /* A stroke begins; what was in the picture before is gone. */
+  function begin(place) {
+    if (!drawn()) document.querySelectorAll("#gallery input").forEach((input) => { input.checked = false; });
+    state.strokes.push([place]);
+    hint();
+    wake("source");
+  }
+
+  /* The pen of the arrow keys; `turn` lowers or lifts it. */
+  function pen(x, y, turn) {
+    state.keys = true;
+    state.pen = [x, y].map((v, i) => Math.min(Math.max(state.pen[i] + v, 0.05), 0.95));
+    if (turn) state.down = !state.down;
+    if (turn && state.down) begin(state.pen);
+    else if (state.down) state.strokes.at(-1).push(state.pen);
+    wake(state.down ? "source" : "");
+  }
+
+  function move(x, y) {
+    const reach = set.sticker.cells ? 7 : 1.2;
+    state.shift = [x, y].map((v, i) => Math.min(Math.max(state.shift[i] + v, -reach), reach));
+    wake("world");
+  }
+
+  /* Settings that a link may ask for: index.html#sticker and the like. */
+  function asked() {
+    const name = location.hash.slice(1);
+    if (name === "sticker") byId("stuck").checked = true;
+    if (name === "attack") document.querySelector("input[value=pgd]").checked = true;
+    if (name === "smooth") byId("voting").checked = true;
+  }
+
+  const chosen = localStorage.getItem("theme"); // the site's own switch
+  if (["light", "dark"].includes(chosen)) document.documentElement.dataset.theme = chosen;
+  byId("home").hidden = location.protocol === "file:"; // the course's page is on the site alone
+  asked();
+  enter("signs");
+  retheme();
+  listen();
+  return { state, sets, half, advance, paint, certificate, get set() { return set; }, get live() { return live; }, get running() { return running; } };
+})();
