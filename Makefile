@@ -20,7 +20,7 @@ endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
 .PHONY: help lab run test test-full test-mps exercises notebooks purifiers playground readme links bench growth site \
-  assignments deck handouts quiz test-browser lint size clean
+  assignments deck handouts quiz sealed test-browser lint size clean
 
 help: ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,9 @@ quiz: $(VENV)/.docs ## the predictions of each lesson as a quiz, into build/kit
 
 assignments: $(VENV)/.grade ## a course folder for nbgrader, into build/assignments
 	$(PY) tools/assignments.py
+
+sealed: $(VENV)/.grade ## student copies, their answers encrypted: FOLDER=new LESSONS="02 mine.ipynb"
+	$(PY) tools/sealed.py seal $(FOLDER) $(LESSONS)
 
 test-browser: $(VENV)/.browser ## lessons in a real browser (LESSONS=all: every one)
 	OMP_NUM_THREADS=1 LESSONS="$(LESSONS)" $(PY) -m pytest -m "" tests/browser

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nclib import correction
-from nclib.course import capstone, classset
+from nclib.course import capstone, classset, sealing
 from nclib.course.capstone import Finding
 
 SMALL = ("digits", 100)
@@ -131,12 +131,12 @@ def test_a_class_set_goes_out_without_its_truth_and_comes_back_marked(tmp_path):
     rows = classset.mark(folder, paths, secret)
     assert [row["file"] for row in rows] == ["ann-01.npz", "bob-02.npz"]
     assert all(row["verdict"] == (row["state"] == "clean") for row in rows)
-    words = classset._opened(folder, secret)["words"]
+    words = sealing.opened(folder, secret)["words"]
     assert [capstone.committed(word) for word in words.values()] == commitments
     assert not any(word in (folder / "answers.json").read_text() for word in words.values())
     with pytest.raises(ValueError, match="does not open"):
         classset.mark(folder, paths, "another passphrase")
-    with pytest.raises(ValueError, match="holds a class set"):
+    with pytest.raises(ValueError, match="holds sealed answers"):
         classset.deal(folder, 1, secret, *SMALL)
 
 

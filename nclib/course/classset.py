@@ -1,14 +1,11 @@
 """Cases for a class: files without their truth, and the answers encrypted under a passphrase.
 
 The teacher calls ``deal`` and gives the folder away; students call ``case`` and ``save``; the
-teacher calls ``mark``. The answers are encrypted by ``cryptography`` (Fernet: AES with a hash that
-shows tampering) under a key that ``scrypt`` makes of the passphrase; only the teacher needs it.
+teacher calls ``mark``. Only the teacher needs the passphrase, and the package that encrypts.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import secrets
 from collections.abc import Iterable
@@ -20,10 +17,9 @@ import torch
 from torch import Tensor
 
 from nclib import places
+from nclib.course import sealing
 from nclib.course.capstone import Case, Finding, Sealed, draw, grade
 from nclib.data import ImageSet
-
-ANSWERS = "answers.json"
 
 
 def deal(
@@ -38,10 +34,7 @@ def deal(
     Raises ``ValueError`` for a passphrase below twelve characters and for a folder with answers.
     """
     folder = Path(folder)
-    if not isinstance(passphrase, str) or len(passphrase) < 12:
-        raise ValueError("passphrase: too short; allowed is a text of twelve characters or more")
-    if (folder / ANSWERS).exists():
-        raise ValueError(f"folder: {folder} holds a class set; another one is needed")
+    sealing.refuse(folder, passphrase)
     folder.mkdir(parents=True, exist_ok=True)
     words: dict[str, str] = {}
     for number in range(1, count + 1):
@@ -50,11 +43,7 @@ def deal(
         facts = {"name": name, "commitment": one.commitment, "classes": one.train.classes}
         _write(folder / f"{name}.npz", one.train, facts | {"dataset": one.train.name})
         words[name] = word
-    salt = secrets.token_bytes(16)
-    told = {"from": [dataset, n_train], "words": words}
-    token = _fernet(passphrase, salt).encrypt(json.dumps(told).encode())
-    with places.whole(folder / ANSWERS) as draft:
-        draft.write_text(json.dumps({"salt": salt.hex(), "answers": token.decode()}))
+    sealing.seal(folder, {"from": [dataset, n_train], "words": words}, passphrase)
     return [case(folder / f"{name}.npz").commitment for name in words]
 
 
@@ -78,7 +67,7 @@ def mark(
 ) -> list[dict[str, Any]]:
     """The points of each finding, with "file". Raises ``ValueError`` for a wrong passphrase."""
     folder, rows = Path(folder), []
-    told = _opened(folder, passphrase)
+    told = sealing.opened(folder, passphrase)
     for path in findings:
         cleaned, facts = _read(path)
         with np.load(path) as file:
@@ -88,26 +77,6 @@ def mark(
         row = grade(case(folder / f"{facts['name']}.npz"), finding, truth, test)
         rows.append({"file": Path(path).name} | row)
     return rows
-
-
-def _opened(folder: Path, passphrase: str) -> dict[str, Any]:
-    from cryptography.fernet import InvalidToken
-
-    locked = json.loads((folder / ANSWERS).read_text())
-    lock = _fernet(passphrase, bytes.fromhex(locked["salt"]))
-    try:
-        return json.loads(lock.decrypt(locked["answers"].encode()))
-    except InvalidToken:
-        raise ValueError("passphrase: it does not open these answers") from None
-
-
-def _fernet(passphrase: str, salt: bytes) -> Any:
-    try:
-        from cryptography.fernet import Fernet
-    except ModuleNotFoundError:
-        raise ValueError("cryptography: missing; install it, or the package's [grade]") from None
-    key = hashlib.scrypt(passphrase.encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)
-    return Fernet(base64.urlsafe_b64encode(key))
 
 
 def _write(path: Path, part: ImageSet, facts: dict[str, Any], **more: Any) -> None:
