@@ -51,14 +51,25 @@ def success_by_count(
     return label(ax, title, "poisoned images (log scale)", "attack success rate")
 
 
-def dots(groups: Mapping[str, Sequence[float]], title: str, x: str, ax: Axes | None = None) -> Axes:
-    """One row per name of ``{name: one share per seed}``: the mean as a bar, the seeds as dots."""
+def dots(
+    groups: Mapping[str, Sequence[float]],
+    title: str,
+    x: str,
+    ax: Axes | None = None,
+    *,
+    grey: str | None = None,
+) -> Axes:
+    """One row per name of ``{name: one share per seed}``: the mean as a bar, the seeds as dots.
+
+    Rows with the word ``grey`` in their name, the controls say, are grey.
+    """
     if ax is None:
         _, (ax,) = panels(width=6, height=0.6 + 0.34 * len(groups))
     rows = np.arange(len(groups))
-    ax.barh(rows, [np.mean(v) for v in groups.values()], color=POISON, alpha=0.35)
-    for row, values in zip(rows, groups.values(), strict=True):
-        ax.plot(values, [row] * len(values), "o", color=POISON, markersize=4)
+    colours = [NEUTRAL if grey and grey in name else POISON for name in groups]
+    ax.barh(rows, [np.mean(v) for v in groups.values()], color=colours, alpha=0.35)
+    for row, values, colour in zip(rows, groups.values(), colours, strict=True):
+        ax.plot(values, [row] * len(values), "o", color=colour, markersize=4)
     ax.set_yticks(rows, list(groups))
     ax.invert_yaxis()
     ax.set_xlim(0, 1.03)

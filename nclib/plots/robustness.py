@@ -41,11 +41,11 @@ def vanishing(margins: Mapping[str, Tensor], slopes: Mapping[str, Tensor]) -> Fi
     """Left: logit margins per network. Right: share of images whose logit gradient is exactly 0."""
     figure, axes = panels(2, width=4.8, height=3.3)
     top = max(float(m.abs().max()) for m in margins.values())
-    edges = [*-np.geomspace(top, 1, 30), *np.geomspace(1, top, 30)]
+    edges = [*-np.geomspace(top, 1, 30), 0, *np.geomspace(1, top, 30)]
     colours = dict(zip(margins, (CLEAN, POISON), strict=False))
     for name, values in margins.items():
         axes[0].hist(values.cpu().numpy(), edges, alpha=0.6, label=name, color=colours[name])
-    axes[0].set_xscale("symlog", linthresh=1)
+    axes[0].set_xscale("symlog", linthresh=1, linscale=0.1)
     axes[0].set_xticks([-1000, -100, -10, 0, 10], ["-1000", "-100", "-10", "0", "10"])
     axes[0].legend(fontsize=8)
     label(axes[0], "How far from a wrong answer", "logit margin (below 0: right)", "images")
