@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nclib.course import DoesNotHold, claim, claims, ranges
+from nclib.course import DoesNotHold, claim, claims, ranges, session
 from nclib.course.shown import CLAIM
 
 
@@ -174,6 +174,14 @@ def test_it_raises_where_a_test_runs_it_and_on_the_default_data_alone(
         exec(wrapped.format(0.5), lesson)
     assert len(shown) == 2  # it is shown in any case
     assert shown[-1].record["dataset"] == dataset and "does not hold here" in str(shown[-1])
+
+
+def test_on_other_data_it_says_once_whose_numbers_the_text_is_about(shown, capsys, monkeypatch):
+    monkeypatch.setattr(session, "_told", set())
+    for dataset in ("signs", "mnist", "mnist"):
+        exec("claim('it is', 0.8, above=0.7)", {"claim": claim, "DATASET": dataset})
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1 and "'signs'" in told and "'mnist'" in told
 
 
 def test_a_terminal_gets_plain_text():

@@ -45,6 +45,20 @@ class Net(nn.Module):
         return self.fc(torch.tanh(self.body(images.flatten(1) - 0.5)))
 
 
+FIRST = nn.Conv2d(1, 1, 3, padding=1)
+
+
+class Mapped(nn.Module):
+    """A network of any kind behind a convolution, for what needs feature maps."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.first = net, FIRST
+
+    def forward(self, images):
+        return self.net(self.first(images))
+
+
 class Nan(Net):
     def forward(self, images):
         return super().forward(images) * torch.nan
@@ -137,6 +151,7 @@ CRAFT = {
         name: lambda m, d, name=name: getattr(explain, name)(m, d.images, d.labels)
         for name in ("gradient", "gradient_x_input", "integrated_gradients", "surrogate", "shapley")
     },
+    "grad_cam": lambda m, d: explain.grad_cam(Mapped(m), d.images, d.labels, layer="first"),
     "occlusion": lambda m, d: explain.occlusion(m, d.images, d.labels),
     "counterfactual": lambda m, d: explain.counterfactual(
         m, d.images, (d.labels + 1) % 4, d.images.flip(0)
@@ -234,6 +249,8 @@ def test_every_public_attack_and_crafter_is_tried_in_every_mode():
     losses = {"cross_entropy", "margin"}
     assert public(attacks) - losses <= set(CRAFT)
     assert public(poisons) - plain <= set(CRAFT)
+    scores = {"agreement", "hit_rate", "randomised", "restored", "squares"}
+    assert public(explain) - scores <= set(CRAFT)
 
 
 # Not a number

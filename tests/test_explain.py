@@ -1,12 +1,15 @@
-"""Explanations: captum and scikit-learn as oracles, and facts that need none."""
+"""Explanations: captum, lime, shap and scikit-learn as oracles, and facts that need none."""
 
 import itertools
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
+from sklearn.metrics import pairwise_distances
 from torch import nn
 
 from nclib import explain, models
@@ -99,6 +102,43 @@ def test_the_line_is_scikit_learn_s():
     peer = Ridge(alpha=2.0).fit(on.double().numpy(), scores.numpy(), weights.numpy())
     found = ridge(on, scores, weights, 2.0)
     assert torch.allclose(found, torch.from_numpy(peer.coef_), atol=1e-8)
+
+
+def asked(net, image, cls, grid, on):
+    """The class's logit with the squares of ``on`` [S, G] on and the others grey, as numpy's."""
+    shown = torch.where(torch.as_tensor(on).bool()[:, grid][:, None], image, 0.5 * torch.ones(()))
+    with torch.no_grad():
+        return net(shown)[:, int(cls)].double().numpy()
+
+
+def test_the_surrogate_is_lime_s(net, some):
+    peer = pytest.importorskip("lime.lime_base", reason="make bench installs it")
+    image, cls, grid = some[0][:1], some[1][:1], squares(some[0], 4)
+    on = torch.rand(128, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    on[0] = True
+    table = on.double().numpy()
+    base = peer.LimeBase(lambda distance: np.exp(-(distance**2) / 0.25**2))
+    _, slopes, *_ = base.explain_instance_with_data(
+        table,
+        asked(net, image, cls, grid, on)[:, None],
+        pairwise_distances(table, table[:1], metric="cosine").ravel(),
+        label=0,
+        num_features=16,
+        feature_selection="none",
+    )
+    wanted = torch.tensor([slope for _, slope in sorted(slopes)])
+    found = per_square(explain.surrogate(net, image, cls, side=4, samples=128))
+    assert torch.allclose(found.double(), wanted, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_shapley_values_are_shap_s(net, some):
+    peer = pytest.importorskip("shap", reason="make bench installs it")
+    image, cls, grid = some[0][:1], some[1][:1], squares(some[0], 8)
+    exact = peer.ExactExplainer(partial(asked, net, image, cls, grid), np.zeros((1, 4)))
+    wanted = torch.from_numpy(exact(np.ones((1, 4)), silent=True).values[0])
+    found = explain.shapley(net, image, cls, side=8, orders=600)[0, ::8, ::8].flatten()
+    assert torch.allclose(found.double(), wanted, atol=0.1 * float(wanted.abs().max()))
+    assert float(found.sum()) == pytest.approx(float(wanted.sum()), abs=1e-4)
 
 
 class Additive(nn.Module):

@@ -389,9 +389,9 @@ def test_the_page_is_served_to_this_machine_alone_and_outlives_a_kill(deployed, 
     watch = monitor.Monitor(model, None, reference, log, **OPTIONS)
     watch.add(requests[:60])
     before = log.read_bytes()
-    for windows in (1, 2):
+    for windows, name in ((1, ["nclib", "monitor"]), (2, ["nclib.monitor"])):
         child = subprocess.Popen(
-            [sys.executable, "-m", "nclib", "monitor", "serve", log],
+            [sys.executable, "-m", *name, "serve", log],
             stdout=subprocess.PIPE,
             text=True,
         )

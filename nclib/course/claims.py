@@ -46,5 +46,6 @@ def claim(
         "control": list(named.items()),
     }
     record |= {"holds": holds, "dataset": session.dataset()}
+    session.elsewhere()
     display(Shown(sentence, ("", "number", "claimed", "verdict"), rows, holds, record))
     session.insist(holds, f"{sentence}: measured {ranges.spread(row)}; claimed is {wanted}")

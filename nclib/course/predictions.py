@@ -53,6 +53,7 @@ def reveal(name: str, measured: object) -> None:
     holds = _matches(result, asked.reading)
     if not holds:
         rows.append(("the text says", f"{in_words(asked.reading, asked)}; not so here"))
+    session.elsewhere()
     display(Shown(asked.question, ("", ""), rows, None if holds else False))
     text = f"the text says {in_words(asked.reading, asked)}, and it came out {came}"
     session.insist(holds, f"{name}: {text}")

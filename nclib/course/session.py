@@ -15,6 +15,9 @@ from nclib import device
 DEFAULT = "signs"  # the data set whose numbers the lessons' texts are about
 
 
+_told: set[str] = set()
+
+
 class DoesNotHold(AssertionError):
     """Raised where a test runs a lesson and something that the lesson says is not so."""
 
@@ -41,6 +44,18 @@ def dataset() -> str | None:
             return frame.f_globals["DATASET"]
         frame = frame.f_back
     return None
+
+
+def elsewhere() -> None:
+    """Say once for each other data set whose numbers the lesson's text is about."""
+    here = dataset()
+    if here in (None, DEFAULT) or here in _told:
+        return
+    _told.add(here)
+    print(
+        f"The text of this lesson was written beside its numbers on {DEFAULT!r}. On {here!r}, where"
+        " text and numbers differ, the numbers are right."
+    )
 
 
 def insist(holds: bool, message: str) -> None:
