@@ -170,15 +170,16 @@ def audited(kind: str, seed: int, place: Path) -> dict[str, Any]:
         "call": found.call,
         "accused": " ".join(sorted(accused)),
         "right": int((found.call, accused) == wanted.get(kind, ("backdoor", set(target)))),
+        "strange": " ".join(sorted({found.data.classes[f.label] for f in found.strange})),
         "poisoned": int(bad.sum()),
         "hit": int((named & bad).sum()),
         "false": int((named & ~bad).sum()),
         "trainings": found.verdict.trainings + 2,
     }
     if dirty.trigger is not None:  # does the attack succeed at all, in a training like the audit's?
-        model, data = _cnn(found.data, seed + 200), found.data
-        steps: dict[str, Any] = {"lr": 0.05, "batch_size": min(128, max(8, len(data) // 40))}
-        training.fit(model, data, epochs=EPOCHS, seed=seed + 200, progress=False, **steps)
+        model, part = _cnn(found.data, seed + 200), found.data
+        steps: dict[str, Any] = {"lr": 0.05, "batch_size": min(128, max(8, len(part) // 40))}
+        training.fit(model, part, epochs=EPOCHS, seed=seed + 200, progress=False, **steps)
         row["success"] = round(poisons.metrics.success(model, dirty, test), 4)
     return row | peers(found, place / "set", bad[at][found.reading.index], bad)
 

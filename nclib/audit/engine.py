@@ -16,7 +16,7 @@ from nclib.audit import looks
 from nclib.audit.reading import Reading, read
 from nclib.audit.sources import Source, source
 from nclib.audit.stopping import Stopped, stoppable
-from nclib.correction import Build, Planted, Verdict
+from nclib.correction import Build, Finding, Planted, Verdict
 from nclib.data import ImageSet
 from nclib.detection.mislabelled import WrongLabels
 from nclib.detection.transplant import strangers, turned
@@ -24,6 +24,9 @@ from nclib.device import pick
 from nclib.doors import integer, numbers
 
 FEWEST_WRONG = 0.01  # below this share, wrong labels are nobody's attack (``correction.verdict``)
+STRANGE = (
+    0.1  # a model knows the label of a group that it never met so seldom, beside random images
+)
 MOST = 7  # trainings that the transplant test needs at most, the victim's among them
 
 
@@ -34,7 +37,7 @@ class Suspect(NamedTuple):
     suggested: str
     reason: str
     score: float
-    key: str  # "file", "trigger", "label", "twin"
+    key: str  # "file", "trigger", "group", "label", "twin"
 
 
 @dataclass
@@ -81,7 +84,23 @@ class Audit:
             return "wrong labels" if mislabelled else "cannot tell"
         if self.verdict.call in ("clean", "cannot tell") and mislabelled:
             return "wrong labels" if self.verdict.call == "clean" else "cannot tell"
-        return self.verdict.call
+        return "cannot tell" if self.verdict.call == "clean" and self.strange else self.verdict.call
+
+    @property
+    def strange(self) -> list[Finding]:
+        """Groups that turn nobody, and whose label no model gives that never met them.
+
+        Of 12 groups of poison that no picture gives away 8 are so, and 1 of 258 honest ones; of
+        those that the cut was not chosen on 4 of 5 and none of 175
+        (``data/results/transplant_groups.csv``).
+        """
+        sizes = self.data.labels.bincount().tolist() if self.verdict else []
+        return [
+            f
+            for f in (self.verdict.findings if self.verdict else ())
+            if f.call != "backdoor" and f.keeps <= STRANGE * f.keeps_control
+            if 2 * int(f.group.sum()) <= sizes[f.label]
+        ]
 
     @property
     def exit_code(self) -> int:
@@ -92,7 +111,7 @@ class Audit:
     def suspects(self) -> list[Suspect]:
         """Every image that should be looked at, or go: one row each, the gravest first."""
         rows: dict[int, Suspect] = {}
-        for row in (*self._triggers(), *self._labels(), *self._files()):
+        for row in (*self._triggers(), *self._labels(), *self._groups(), *self._files()):
             rows.setdefault(row.at, row)
         return list(rows.values())
 
@@ -112,6 +131,20 @@ class Audit:
             at = self.reading.index[finding.group].tolist() if self.reading else []
             found += [Suspect(i, "", why, score, "trigger") for i in at]
         return found
+
+    def _groups(self) -> list[Suspect]:
+        return [
+            Suspect(
+                i,
+                "",
+                f"one of {int(f.group.sum())} images alike whose label, {self.data.classes[f.label]}, "
+                "no model gives that never met them",
+                round(1 - f.keeps, 3),
+                "group",
+            )
+            for f in self.strange
+            for i in (self.reading.index[f.group].tolist() if self.reading else [])
+        ]
 
     def _labels(self) -> list[Suspect]:
         wrong = self.wrong
@@ -157,7 +190,7 @@ class Audit:
             doubts = self.labels.margin.argsort(descending=True)[:count].tolist()
             for row in map(self.doubt, (i for i in doubts if self.labels.margin[i] > 0)):
                 rows.setdefault(row.at, row._replace(key="doubt"))
-        groups = ["trigger", "label", "twin", "file", "doubt"]
+        groups = ["trigger", "group", "label", "twin", "file", "doubt"]
         rest = sorted(rows.values(), key=lambda row: (groups.index(row.key), -row.score))
         return rest[:count]
 
