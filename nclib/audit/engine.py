@@ -133,18 +133,13 @@ class Audit:
         return found
 
     def _groups(self) -> list[Suspect]:
-        return [
-            Suspect(
-                i,
-                "",
-                f"one of {int(f.group.sum())} images alike whose label, {self.data.classes[f.label]}, "
-                "no model gives that never met them",
-                round(1 - f.keeps, 3),
-                "group",
-            )
-            for f in self.strange
-            for i in (self.reading.index[f.group].tolist() if self.reading else [])
-        ]
+        found = []
+        for f in self.strange:
+            count, name = int(f.group.sum()), self.data.classes[f.label]
+            why = f"one of {count} images alike that no model takes for {name} that never met them"
+            at = self.reading.index[f.group].tolist() if self.reading else []
+            found += [Suspect(i, "", why, round(1 - f.keeps, 3), "group") for i in at]
+        return found
 
     def _labels(self) -> list[Suspect]:
         wrong = self.wrong
