@@ -199,7 +199,7 @@ def peers(found: audit.Audit, folder: Path, bad: Tensor, truth: Tensor) -> dict[
     from cleanvision import Imagelab
 
     row, start = {}, time.process_time()
-    early, late = looks.trained(found.data, _cnn, EPOCHS, found.options["seed"], False)
+    early, late = looks.trained(found.data, _cnn, EPOCHS, found.options["seed"])
     joined = torch.cat(list(early.values())[1:], 1)
     likely = out_of_fold(joined, found.data.labels)
     with quiet():

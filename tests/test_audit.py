@@ -72,6 +72,11 @@ def quick(found, labels=None, **options):
     return run(found, labels, epochs=2, **options)
 
 
+def opened(found, size=None):
+    one = sources.source(found)
+    return reading.read(one, reading.look(one, size, None), 0, lambda: None)
+
+
 # what it says
 
 
@@ -207,8 +212,7 @@ def test_a_picture_under_two_labels_and_in_both_parts(tmp_path):
 
 
 def test_images_that_only_resemble_each_other_are_no_copies(digits):
-    found = reading.read(sources.source(digits), None, None, 0, False)
-    assert len(found.twins) <= 3
+    assert len(opened(digits).twins) <= 3
 
 
 # names are text
@@ -297,9 +301,9 @@ def test_grey_beside_colour_and_many_sizes(tmp_path):
     root = write(small(count=6), tmp_path / "set")
     Image.new("RGB", (30, 20), "red").save(root / "a/red.png")
     Image.new("L", (200, 300)).save(root / "b/tall.jpg")
-    train = reading.read(sources.source(root), None, None, 0, False)
+    train = opened(root)
     assert train.train.shape == (3, 64, 64) and "resized to 64 x 64" in train.notes[0]
-    assert reading.read(sources.source(root), 16, None, 0, False).train.shape == (3, 16, 16)
+    assert opened(root, 16).train.shape == (3, 16, 16)
 
 
 def test_a_limit_takes_a_sample_and_says_so():
@@ -334,8 +338,10 @@ def test_features_from_elsewhere_and_a_model_of_ones_own(tmp_path):
 def test_planted_controls_are_counted_on_the_page():
     found = quick(small(["a", "b", "c"], 40), build="mlp", controls=1)
     assert found.planted is not None and found.planted.accused[1] > 0
-    assert "Known poison was planted in copies of this set: on this set" in found.show().data
-    assert "was not measured" not in found.show().data
+    page = found.show().data
+    assert "How often the audit is right here" in page and "was not measured" not in page
+    wronged, of = found.planted.accused
+    assert f"accused {wronged} times of {of} (a rate of" in page
 
 
 # the command

@@ -27,10 +27,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--features", type=Path, metavar="NPZ", help="features computed elsewhere")
     parser.add_argument("--size", type=int, help="width that images are resized to")
     parser.add_argument("--limit", type=int, help="images that are trained on at most")
-    parser.add_argument("--build", choices=("cnn", "mlp", "resnet18"), default="cnn")
+    parser.add_argument("--model", metavar="NAME", help="a trained one: timm:NAME or hf:NAME")
+    parser.add_argument("--build", default="cnn", help="cnn, mlp, resnet18, timm:NAME or hf:NAME")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     given = vars(parser.parse_args(arguments))
     data, out, cleaned, quiet = (given.pop(name) for name in ("data", "out", "clean", "quiet"))
     try:
@@ -44,6 +45,9 @@ def main(arguments: list[str]) -> int:
             print(f"{clean(audit, cleaned)} images without them are in {cleaned}")
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped while the set was listed or the page written", file=sys.stderr)
         return 2
     except Exception:  # Python itself would end with 1, which means suspicious
         traceback.print_exc()

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
-from tqdm.auto import tqdm
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from nclib import correction, models, training
+from nclib.activations import logits
 from nclib.audit import looks
-from nclib.audit.reading import Reading, read
+from nclib.audit.named import named
+from nclib.audit.progress import FILES, Progress
+from nclib.audit.reading import Reading, look, read
 from nclib.audit.sources import Source, source
 from nclib.audit.stopping import Stopped, stoppable
 from nclib.correction import Build, Finding, Planted, Verdict
@@ -217,7 +220,7 @@ def run(
     data: Any,
     labels: Any = None,
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | str | None = None,
     build: Build | str = "cnn",
     features: Path | str | None = None,
     size: int | None = None,
@@ -233,9 +236,10 @@ def run(
     ``data`` is a folder with a folder per class (or train/ and test/ of these), a .csv of paths and
     labels, ``hf:NAME``, images ``[N, C, H, W]`` or ``[N, H, W(, C)]`` as a numpy array or tensor
     (uint8, or floats of [0, 1]) with ``labels`` ``[N]``, an ``ImageSet``, or a data set object of
-    torchvision or Hugging Face. It is read and never changed. ``build`` is "cnn", "mlp", "resnet18"
-    or ``f(part, seed)``, a fresh model; ``model`` your trained one, on images of this size, and
-    ``features`` a .npz of arrays ``[N, D]``: labels and geometry are then judged by these.
+    torchvision or Hugging Face. It is read and never changed. ``build`` is "cnn", "mlp",
+    "resnet18", "timm:NAME", "hf:NAME" or ``f(part, seed)``, a fresh model; ``model`` your trained
+    one, on images of this size, or such a name, and ``features`` a .npz of arrays ``[N, D]``:
+    labels and geometry are then judged by these.
     ``size`` is the width in pixels (None: their own up to 64), ``limit`` how many images are
     trained on, ``controls`` in how many copies known poison is planted to count what is found
     there. Ctrl-C returns what is done; the same call goes on, because trainings are kept. Raises
@@ -255,42 +259,58 @@ def run(
         "epochs": epochs,
         "seed": seed,
     }
-    options |= {"model": model is not None, "features": str(features) if features else None}
+    own = model if isinstance(model, str) else model is not None
+    options |= {"model": own, "features": str(features) if features else None}
     options |= {"build": build if isinstance(build, str) else getattr(build, "__name__", "own")}
     audit = Audit(found, options)
-    make = _builder(build)
     try:
-        with stoppable():
-            _checks(audit, make, model, features, pick(device), progress)
+        with stoppable(), Progress(audit.seconds, progress) as bar:
+            _checks(audit, _builder(build), model, features, pick(device), bar)
     except Stopped:
         audit.stopped = True
     return audit
 
 
 def _builder(build: Build | str) -> Build:
-    if isinstance(build, str):
-        return lambda part, seed: models.build(build, part, seed=seed)
-    return build
+    if not isinstance(build, str):
+        return build
+    if ":" in build:
+        return lambda part, seed: named(build, part, trained=False, seed=seed)
+    return lambda part, seed: models.build(build, part, seed=seed)
 
 
 def _checks(
     audit: Audit,
     build: Build,
-    model: nn.Module | None,
+    model: nn.Module | str | None,
     features: Path | str | None,
     device: torch.device,
-    progress: bool,
+    progress: Progress,
 ) -> None:
     """Every check in its order; each writes what it found before the next begins."""
-    given, clock = audit.options, _Clock(audit.seconds)
-    epochs, seed = given["epochs"], given["seed"]
-    with clock("files"):
-        audit.reading = read(audit.source, given["size"], given["limit"], seed, progress)
+    given = audit.options
+    epochs, seed, controls = given["epochs"], given["seed"], given["controls"]
+    first = look(audit.source, given["size"], given["limit"])
+    each = epochs * first.most
+    trainings = {"labels": 1, "triggers": MOST, "controls": MOST * (2 * controls + 1)}
+    progress.todo = {FILES: len(audit.source)} | {k: each * n for k, n in trainings.items()}
+    if not controls:
+        del progress.todo["controls"]
+    # small steps: at .1 a small network of few images may still leap when the training ends
+    batch = min(128, max(8, first.most // 40))
+    options = {"epochs": epochs, "cache": True, "lr": 0.05, "batch_size": batch}
+    progress.tried(True, first.seconds, len(first.images))
+    if not progress.bar.disable:
+        progress.tried(False, *_trial(build, first.images.to(device), batch))
+    with progress(FILES):
+        audit.reading = read(audit.source, first, seed, progress.tick)
     if audit.reading.stopped:
         raise Stopped
     data = audit.data.to(device)
-    with clock("labels"):
-        early, late = looks.trained(data, build, epochs, seed, progress)
+    if isinstance(model, str):
+        model = named(model, data, trained=True)
+    with progress("labels"):
+        early, late = looks.trained(data, progress.watched(build, each), epochs, seed)
         whose = "a fresh model at its end"
         if model is not None:
             early = late = looks.of_model(model.to(device), data)
@@ -299,25 +319,33 @@ def _checks(
             early = late = looks.of_file(features, audit.source, audit.reading.index)
             whose = "your features"
         audit.labels = looks.labels(early, data.labels)
-    # small steps: at .1 a small network of few images may still leap when the training ends
-    steps = {"lr": 0.05, "batch_size": min(128, max(8, len(data) // 40))}
-    options: dict[str, Any] = {"epochs": epochs, "cache": True} | steps
-    with clock("triggers"), _Bar("triggers", MOST, audit.seconds["labels"], progress) as bar:
-        audit.verdict = correction.transplant(data, build=bar.count(build), seed=seed, **options)
-    if model is not None:
-        audit.on_model = _on_model(audit.verdict, model, data)
-    with clock("geometry"):
+    with progress("triggers"):
+        watched = progress.watched(build, each)
+        audit.verdict = correction.transplant(data, build=watched, seed=seed, **options)
+        if model is not None:
+            audit.on_model = _on_model(audit.verdict, model, data)
+    with progress("geometry"):
         audit.geometry = looks.shape_of(late, data.labels, whose)
-    if given["controls"]:
+    if controls:
         left = data.subset(~audit.verdict.mask.to(device))
-        total = MOST * (2 * given["controls"] + 1)
-        with clock("controls"), _Bar("controls", total, audit.seconds["labels"], progress) as bar:
+        with progress("controls"):
             try:
                 audit.planted = correction.planted(
-                    left, runs=given["controls"], seed=seed, build=bar.count(build), **options
+                    left, runs=controls, seed=seed, build=progress.watched(build, each), **options
                 )
             except ValueError as error:  # too few images to plant in; the verdict stands
                 audit.notes.append(f"controls could not be planted: {error}")
+
+
+def _trial(build: Build, images: Tensor, count: int) -> tuple[float, int]:
+    """The seconds of one step on ``count`` images, so that the first estimate is no guess."""
+    images = images[torch.arange(max(2, count)) % len(images)]
+    labels = torch.arange(len(images), device=images.device) % 2
+    with torch.random.fork_rng():
+        model = build(ImageSet(images, labels, ("a", "b"), "a trial"), 0)
+        start = time.perf_counter()
+        cross_entropy(logits(model.train()(images), model), labels).backward()
+    return time.perf_counter() - start, len(images)
 
 
 def _on_model(verdict: Verdict, model: nn.Module, data: ImageSet) -> dict[int, float]:
@@ -331,41 +359,3 @@ def _on_model(verdict: Verdict, model: nn.Module, data: ImageSet) -> dict[int, f
             )
             shares[finding.label] = float(hits.double().mean())
     return shares
-
-
-class _Clock:
-    """Writes the seconds of a ``with`` block under its name, also when it is left by an error."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-
-    def __call__(self, name: str) -> _Clock:
-        self.name, self.start = name, time.perf_counter()
-        return self
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.name] = round(time.perf_counter() - self.start, 1)
-
-
-class _Bar:
-    """A bar that moves when a training begins, and says how long it may last at most."""
-
-    def __init__(self, name: str, total: int, each: float, progress: bool) -> None:
-        self.bar = tqdm(total=total, desc=name, unit="training", disable=not progress)
-        self.bar.set_postfix_str(f"at most {total * each / 60:.1f} min, if each takes as long")
-
-    def count(self, build: Build) -> Build:
-        def counted(part: ImageSet, seed: int) -> nn.Module:
-            self.bar.update()
-            return build(part, seed)
-
-        return counted
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

@@ -41,7 +41,7 @@ class Geometry:
     whose: str  # the network or the file it was measured on
 
 
-def trained(data: ImageSet, build: Build, epochs: int, seed: int, progress: bool) -> tuple:
+def trained(data: ImageSet, build: Build, epochs: int, seed: int) -> tuple[Layers, Layers]:
     """Features of a fresh model after its first epoch and its last: two ``Layers``."""
     images = data.images
     look = {"layer": lambda model: activations.features(model, images)}
@@ -52,7 +52,7 @@ def trained(data: ImageSet, build: Build, epochs: int, seed: int, progress: bool
         probes=look,
         probe_at=(1, epochs),
         seed=seed,
-        progress=progress,
+        progress=False,
     )
     columns = {k.removeprefix("layer/"): v for k, v in run.history.items() if "layer/" in k}
     return {k: v[0] for k, v in columns.items()}, {k: v[-1] for k, v in columns.items()}

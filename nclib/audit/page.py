@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms.functional import resize, to_pil_image
 
 from nclib.audit.engine import MOST, Audit, Suspect
-from nclib.audit.words import found, sentence
+from nclib.audit.words import found, odds, sentence
 from nclib.correction import Finding
 from nclib.detection.transplant import strangers
 from nclib.places import PROJECT, whole
@@ -74,6 +74,7 @@ def body(audit: Audit) -> str:
         figure=_figure(audit),
         outlying=_outlying(audit),
         found=found(audit),
+        odds=odds(audit),
         tested=any(audit.source.is_test),
         notes=[*(audit.reading.notes if audit.reading else ()), *audit.notes],
         classes=_classes(audit),
@@ -246,7 +247,7 @@ def command(audit: Audit) -> str:
     usual = {"size": None, "limit": None, "controls": 0, "epochs": 12, "seed": 0, "build": "cnn"}
     changed = {k: v for k, v in audit.options.items() if v != usual.get(k) and v}
     root = audit.source.root
-    if root is None and not audit.source.name.startswith("hf:") or "model" in changed:
+    if root is None and not audit.source.name.startswith("hf:") or changed.get("model") is True:
         words = [f"{k}={v if k in ('model', 'build') else repr(v)}" for k, v in changed.items()]
         return f"audit.run({', '.join(['data', *words])})".replace("model=True", "model=model")
     flags = [word for k, v in changed.items() for word in (f"--{k}", str(v))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nclib.audit.engine import Audit
+from nclib.poisons.metrics import hit_rate
 
 
 def sentence(audit: Audit) -> str:
@@ -37,14 +38,38 @@ def _why(audit: Audit) -> str:
     return audit.verdict.reason
 
 
+def odds(audit: Audit) -> list[str]:
+    """What the planted controls say, each count with its exact 95% interval."""
+    planted = audit.planted
+    if planted is None:
+        return []
+    told = []
+    for kind, (hits, runs) in planted.found.items():
+        _, low, high = hit_rate(hits, runs)
+        told.append(
+            f"A {kind} was found {hits} times of {runs} (a rate of {low:.0%} to {high:.0%})"
+        )
+    wronged, of = planted.accused
+    _, low, high = hit_rate(wronged, of)
+    count = audit.data.num_classes
+    anywhere = [1 - (1 - rate) ** count for rate in (low, high)]
+    return [
+        *told,
+        f"A class without a trigger was accused {wronged} times of {of} (a rate of {low:.1%} to "
+        f"{high:.1%}), so a set like this one, with {count} classes and no trigger, is accused of "
+        f"some with a probability of {anywhere[0]:.0%} to {anywhere[1]:.0%}",
+    ]
+
+
 def found(audit: Audit) -> dict[str, str]:
     """What each check found, by its name; "" where it was not done."""
     return {
         "files": _files(audit),
         "labels": _labels(audit),
         "triggers": _triggers(audit),
+        "groups": _groups(audit),
         "geometry": "" if audit.geometry is None else f"measured on {audit.geometry.whose}",
-        "controls": "" if audit.planted is None else str(audit.planted),
+        "controls": "" if audit.planted is None else "see the odds beside the verdict",
     }
 
 
@@ -70,3 +95,10 @@ def _triggers(audit: Audit) -> str:
     calls = [finding.call for finding in audit.verdict.findings]
     counted = [f"{calls.count(k)} {k}" for k in ("backdoor", "unclear", "honest") if k in calls]
     return f"groups tested: {', '.join(counted) or 'none, because none turned strangers'}"
+
+
+def _groups(audit: Audit) -> str:
+    if audit.verdict is None:
+        return ""
+    told = [f"{int(f.group.sum())} in {audit.data.classes[f.label]}" for f in audit.strange]
+    return f"images whose label nobody else gives: {', '.join(told) or 'none'}"
