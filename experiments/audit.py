@@ -47,8 +47,8 @@ EPOCHS = 12
 # sets
 
 
-def faces(people: int = 40, each: int = 15, side: int = 64, seed: int = 0) -> ImageSet:
-    """Drawn grey faces, like Olivetti's in number and size: the person is the class.
+def faces(people: int = 40, each: int = 15, side: int = 32, seed: int = 0) -> ImageSet:
+    """Drawn grey faces, as many as Olivetti's and half as wide: the person is the class.
 
     A face is a few ellipses whose sizes and tones are the person's; place, turn, light, mouth and
     noise are the picture's.
@@ -118,10 +118,10 @@ def loaded(name: str, seed: int) -> tuple[ImageSet, ImageSet]:
         train, test = data.load("signs", n_train=2000, n_test=500, seed=seed, device="cpu")
         return tuple(_two(part) for part in (train, test))  # type: ignore[return-value]
     if name == "one of 90%":
-        train, test = data.load("signs", n_train=9000, n_test=500, seed=seed, device="cpu")
-        return first(train, [900] + [11] * 9)[0], test
-    sizes = {"digits": (None, None), "signs": (2000, 500), "mnist": (2000, 500)}
-    n_train, n_test = sizes.get(name, (4000, 1000))
+        train, test = data.load("signs", n_train=4950, n_test=500, seed=seed, device="cpu")
+        return first(train, [495] + [6] * 9)[0], test
+    sizes = {"digits": (None, None), "signs": (1000, 500), "mnist": (1000, 500)}
+    n_train, n_test = sizes.get(name, (2000, 500))
     return data.load(name, n_train=n_train, n_test=n_test, seed=seed, device="cpu")
 
 

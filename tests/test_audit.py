@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import os
 import signal
+import sys
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nclib import audit, data, models, poisons
+from nclib import audit, correction, data, models, poisons
 from nclib.__main__ import main
-from nclib.audit import engine, reading, sources
+from nclib.audit import engine, looks, progress, reading, sources
+from nclib.audit.named import named
+from nclib.audit.page import command
 from nclib.data import ImageSet
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -344,6 +349,119 @@ def test_planted_controls_are_counted_on_the_page():
     assert f"accused {wronged} times of {of} (a rate of" in page
 
 
+def test_odds_have_an_interval_and_count_the_classes(backdoored):
+    counts = {"5% patch": (3, 3)}
+    planted = correction.Planted(counts, (0, 97), (0, 10), 21, 1.0)
+    found = dataclasses.replace(backdoored[1], planted=planted)
+    page = found.show().data
+    assert "A 5% patch was found 3 times of 3 (a rate of 29% to 100%)" in page
+    assert "accused 0 times of 97 (a rate of 0.0% to 3.7%)" in page
+    assert (
+        "with 10 classes and no trigger, is accused of some with a probability of 0% to 32%" in page
+    )
+
+
+def test_a_group_that_nobody_knows_stands_beside_no_clean_verdict(backdoored, tmp_path):
+    found = backdoored[1]
+    finding = found.verdict.findings[0]
+    for keeps, call in ((0.0, "cannot tell"), (0.5, "clean")):
+        odd = dataclasses.replace(finding, call="honest", keeps=keeps, keeps_control=0.9)
+        verdict = dataclasses.replace(found.verdict, call="clean", classes=(), findings=(odd,))
+        other = dataclasses.replace(found, verdict=verdict)
+        assert other.call == call
+        grouped = [row for row in other.suspects if row.key == "group"]
+        assert len(grouped) == (int(finding.group.sum()) if call == "cannot tell" else 0)
+        page = other.save(tmp_path / call).read_text()
+        assert ("no model gives that never met it" in page) == (call == "cannot tell")
+        assert "images whose label nobody else gives: " in page
+
+
+# networks by name
+
+
+class Timm:
+    """What ``named`` asks of timm."""
+
+    @staticmethod
+    def create_model(name, pretrained=False, num_classes=4):
+        if name != "net":
+            raise RuntimeError("Unknown model")
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, num_classes))
+        facts = {"input_size": (3, 8, 8), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2)}
+        model.pretrained_cfg = facts | {
+            "label_names": ["c", "b_1", "A", "z"],
+            "fixed_input_size": True,
+        }
+        return model
+
+
+def test_a_network_by_its_name_in_timm(monkeypatch):
+    found = small(["a", "b 1", "c"], 12)
+    monkeypatch.setitem(sys.modules, "timm", Timm)
+    fresh = [named("timm:net", found, trained=False, seed=s) for s in (1, 1, 2)]
+    first, again, other = (net(found.images[:5]) for net in fresh)
+    assert first.shape == (5, 3) and torch.equal(first, again) and not torch.equal(first, other)
+    torch.manual_seed(0)
+    body = Timm.create_model("net")
+    sized = torch.nn.functional.interpolate(
+        found.images[:5], (8, 8), mode="bilinear", antialias=True
+    )
+    shift = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1)
+    expected = body((sized.expand(-1, 3, -1, -1) - shift) / 0.2)[:, [2, 1, 0]]
+    trained = named("timm:net", found, trained=True)
+    assert torch.allclose(trained(found.images[:5]), expected, atol=1e-5)
+    audited = quick(found, model="timm:net")
+    assert (
+        audited.geometry.whose == "your model" and list(audited.geometry.nc1)[-1] == "penultimate"
+    )
+    assert command(audited) == "audit.run(data, epochs=2, model='timm:net')"
+    assert quick(found, build="timm:net").verdict is not None
+    for name, wanted in (("timm:other", "Unknown"), ("torch:net", "allowed"), ("hf:", "allowed")):
+        with pytest.raises(ValueError, match=f"model: .*{wanted}"):
+            named(name, found, trained=False)
+    with pytest.raises(ValueError, match="knows 4 classes .c, b_1, A, .* the 2 of this set"):
+        named("timm:net", small(["x", "y"]), trained=True)
+
+
+def test_a_network_by_its_name_in_transformers(monkeypatch):
+    words = {0: "b", 1: "a"}
+
+    class Body(torch.nn.Module):
+        def __init__(self, count=2):
+            super().__init__()
+            self.head = torch.nn.Linear(3 * 144, count)
+            self.config = SimpleNamespace(id2label=words)
+
+        def forward(self, images):
+            return SimpleNamespace(logits=self.head(images.flatten(1)))
+
+    kind = SimpleNamespace(
+        from_pretrained=lambda name: Body(), from_config=lambda config: Body(config)
+    )
+    sizes = SimpleNamespace(size={"height": 12}, image_mean=[0.0] * 3, image_std=[1.0] * 3)
+    package = SimpleNamespace(
+        AutoModelForImageClassification=kind,
+        AutoConfig=SimpleNamespace(from_pretrained=lambda name, num_labels: num_labels),
+        AutoImageProcessor=SimpleNamespace(from_pretrained=lambda name: sizes),
+    )
+    monkeypatch.setitem(sys.modules, "transformers", package)
+    found = small(["a", "b"])
+    trained = named("hf:owner/net", found, trained=True, seed=3)
+    torch.manual_seed(3)
+    expected = Body()(found.images.expand(-1, 3, -1, -1)).logits.flip(1)
+    assert torch.allclose(trained(found.images), expected, atol=1e-6)
+    assert named("hf:net", small(list("abc")), trained=False)(found.images).shape == (16, 3)
+
+
+@pytest.mark.parametrize(("name", "package"), [("timm:net", "timm"), ("hf:net", "transformers")])
+def test_a_name_without_its_package_says_what_to_install(name, package, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"needs the package {package}; pip install {package}"):
+        quick(small(), build=name)
+    root = write(small(), tmp_path / "set")
+    assert main(["audit", str(root), "--model", name, "--quiet"]) == 2
+
+
 # the command
 
 
@@ -369,26 +487,98 @@ def test_exit_codes(tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err.strip()
 
 
-def test_control_c_leaves_what_is_done_and_the_next_call_goes_on(tmp_path):
-    found, calls = small(["a", "b", "c"], 12), []
+def press(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
 
-    def build(part, seed, at=1):
-        calls.append(seed)
-        if len(calls) == at + 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return models.build("mlp", part, seed=seed)
 
-    before = signal.getsignal(signal.SIGINT)
-    half = quick(found, build=build)
+STAGES = {
+    "before the files": (engine, "look"),
+    "files": (reading, "resize"),
+    "near copies": (reading, "_near"),
+    "labels": (looks, "labels"),
+    "triggers": (engine.correction, "transplant"),
+    "geometry": (looks, "shape_of"),
+    "controls": (engine.correction, "planted"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_control_c_leaves_what_is_done_and_the_next_call_goes_on(stage, tmp_path, monkeypatch):
+    found, before = small(["a", "b", "c"], 12), signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(*STAGES[stage], press)
+        half = quick(found, build="mlp", controls=1)
     assert signal.getsignal(signal.SIGINT) is before
-    assert half.stopped and half.verdict is None and half.labels is not None
-    assert half.call == "cannot tell" and half.exit_code == 1
+    assert half.stopped and half.planted is None and half.exit_code in (0, 1)
+    done = [half.reading, half.labels, half.verdict, half.geometry]
+    count = {"before the files": 0, "labels": 1, "triggers": 2, "geometry": 3, "controls": 4}
+    assert sum(part is not None for part in done) == count.get(stage, 1)
+    assert half.verdict is not None or half.call == "cannot tell"
     page = half.save(tmp_path).read_text()
     assert "The audit was stopped" in page and "not done" in page
+    assert (tmp_path / "suspects.csv").exists() and "audit.run(data" in page
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        whole = quick(found, build=build)
+        whole = quick(found, build="mlp")
     assert not whole.stopped and whole.verdict is not None
+
+
+def test_control_c_amid_a_training_and_amid_the_files(tmp_path, monkeypatch):
+    found, calls = small(["a", "b", "c"], 12), []
+
+    def build(part, seed):
+        calls.append(seed)
+        if len(calls) == 2:
+            press()
+        return models.build("mlp", part, seed=seed)
+
+    half = quick(found, build=build)
+    assert half.stopped and half.labels is not None and half.verdict is None
+    root = write(small(count=30), tmp_path / "set")
+    (root / "a/0000.png").write_bytes(b"broken")
+    one = sources.source(root)
+    asked = iter(range(1000))
+    picture = lambda i: press() if next(asked) == 80 else one.picture(i)  # noqa: E731
+    half = quick(dataclasses.replace(one, picture=picture))
+    assert half.stopped and list(half.reading.broken) == [0] and len(half.suspects) == 1
+    assert "of 60 images were read" in half.save(tmp_path / "out").read_text()
+    monkeypatch.setattr("nclib.audit.command.save", lambda *_: press())
+    assert main(["audit", str(root), "--epochs", "2", "--quiet"]) == 2
+
+
+def test_one_bar_says_how_long_the_rest_may_take(monkeypatch, capsys):
+    bars, left = [], []
+    for name in ("PATIENCE", "OFTEN"):
+        monkeypatch.setattr(progress, name, -1)
+
+    class Bar(progress.tqdm):
+        def __init__(self, *given, **options):
+            bars.append(self)
+            super().__init__(*given, **options)
+
+        def refresh(self, *given, **options):
+            left.append((self.n, self.postfix))
+            super().refresh(*given, **options)
+
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    audit.run(small(["a", "b", "c"], 12), epochs=2, build="mlp", controls=1)
+    assert len(bars) == 1 and "training:" not in capsys.readouterr().err
+    done, told = zip(*left, strict=True)
+    assert list(done) == sorted(done) and 90 <= done[-1] <= 100
+    assert "at most about 1 min to go" in told
+
+
+def test_what_is_left_is_counted_in_images_and_their_pace():
+    bar = progress.Progress({}, False)
+    bar.todo = {"files": 90, "labels": 100, "triggers": 700}
+    bar.tried(True, 2.0, 10)
+    bar.tried(False, 1.0, 4)
+    assert bar.left() == pytest.approx(90 * 0.2 + 800 * 0.25)
+    with bar("labels"):
+        bar.tick(50)
+        assert bar.todo["labels"] == 50
+    assert not bar.todo["labels"] and bar.seconds["labels"] >= 0
+    assert bar.left() == pytest.approx(18 + 700 * bar.spent[False][0] / 54)
 
 
 def test_a_fault_of_the_program_is_an_error_and_not_a_suspicion(monkeypatch, capsys):

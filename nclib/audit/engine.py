@@ -252,16 +252,10 @@ def run(
     if size is not None:
         integer(size, "size", 8)
     found = source(data, labels)
-    options: dict[str, Any] = {
-        "size": size,
-        "limit": limit,
-        "controls": controls,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    own = model if isinstance(model, str) else model is not None
-    options |= {"model": own, "features": str(features) if features else None}
-    options |= {"build": build if isinstance(build, str) else getattr(build, "__name__", "own")}
+    options: dict[str, Any] = {"size": size, "limit": limit, "controls": controls}
+    options |= {"epochs": epochs, "seed": seed, "build": build}
+    options |= {"model": model if isinstance(model, str) else model is not None}
+    options |= {"features": str(features) if features else None}
     audit = Audit(found, options)
     try:
         with stoppable(), Progress(audit.seconds, progress) as bar:

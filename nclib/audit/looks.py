@@ -59,11 +59,15 @@ def trained(data: ImageSet, build: Build, epochs: int, seed: int) -> tuple[Layer
 
 
 def of_model(model: nn.Module, data: ImageSet) -> Layers:
-    """Features of the user's model; of what enters its classifier, where layers are not named."""
+    """Features of the user's model by layer, the last of them what enters its classifier."""
     try:
-        return {k: v.cpu() for k, v in activations.features(model, data.images).items()}
-    except ValueError:
-        return {"penultimate": activations.penultimate(model, data.images).cpu()}
+        layers = activations.features(model, data.images)
+    except ValueError:  # layers that are no single tensors
+        layers = {}
+    last = activations.penultimate(model, data.images)
+    if not layers or not torch.equal(list(layers.values())[-1], last):
+        layers[activations.PENULTIMATE] = last
+    return {k: v.cpu() for k, v in layers.items()}
 
 
 def of_file(path: Path | str, source: Source, index: Tensor) -> Layers:

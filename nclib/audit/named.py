@@ -63,7 +63,8 @@ def _timm(timm: Any, name: str, count: int | None) -> tuple[Foreign, list[str]]:
     except RuntimeError as error:  # an unknown name
         raise ValueError(f"model: timm:{name}: {error}") from None
     facts = getattr(body, "pretrained_cfg", {})
-    side = facts.get("input_size", (3, None, None))[1]
+    fixed = count is None or facts.get("fixed_input_size")  # fresh convolutions take any size
+    side = facts.get("input_size", (3, None, None))[1] if fixed else None
     mean, std = facts.get("mean", (0.5,) * 3), facts.get("std", (0.5,) * 3)
     return Foreign(body, side, mean, std), list(facts.get("label_names") or ())
 

@@ -246,9 +246,9 @@ def command(audit: Audit) -> str:
     """The line that repeats the audit."""
     usual = {"size": None, "limit": None, "controls": 0, "epochs": 12, "seed": 0, "build": "cnn"}
     changed = {k: v for k, v in audit.options.items() if v != usual.get(k) and v}
-    root = audit.source.root
-    if root is None and not audit.source.name.startswith("hf:") or changed.get("model") is True:
-        words = [f"{k}={v if k in ('model', 'build') else repr(v)}" for k, v in changed.items()]
-        return f"audit.run({', '.join(['data', *words])})".replace("model=True", "model=model")
+    root, own = audit.source.root, {k: v for k, v in changed.items() if v is True or callable(v)}
+    if own or root is None and not audit.source.name.startswith("hf:"):
+        told = {k: repr(v) for k, v in changed.items()} | {k: k for k in own}
+        return f"audit.run({', '.join(['data', *(f'{k}={v}' for k, v in told.items())])})"
     flags = [word for k, v in changed.items() for word in (f"--{k}", str(v))]
     return shlex.join(["python", "-m", "nclib", "audit", str(root or audit.source.name), *flags])

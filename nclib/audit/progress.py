@@ -50,11 +50,11 @@ class Progress:
         hook = register_module_forward_pre_hook(self._met)
         try:
             yield
+            self.todo[stage] = 0
+            self.tick(0)
         finally:
             hook.remove()
             self.model = None
-            self.tick(0)
-            self.todo.pop(stage, None)
             self.seconds[stage] = round(time.perf_counter() - began, 1)
 
     def tick(self, images: int = 1) -> None:
