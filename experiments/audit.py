@@ -5,13 +5,15 @@ for it, and what ``python -m nclib audit FOLDER`` says of it: the verdict, the i
 CPU seconds and peak memory, each in a process of its own; beside it what cleanlab's Datalab (given
 the audit's features and out-of-fold probabilities) and cleanvision flag in the same folder.
 A check of cleanvision that flags every image does not count.
-Finished rows are kept; ``--minutes`` ends the walk.
+Finished rows are kept; ``--minutes`` ends the walk. ``--large 200000`` measures time and memory on
+so many images of 64 x 64 instead, with two epochs a training.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import resource
@@ -30,7 +32,7 @@ from torch import Tensor
 from experiments.table import RESULTS, Table, facts
 from experiments.transplant import poison
 from nclib import audit, data, models, poisons, training
-from nclib.audit import looks
+from nclib.audit import looks, sources
 from nclib.data import ImageSet
 from nclib.detection import out_of_fold
 from nclib.device import pick
@@ -252,6 +254,40 @@ def run(job: tuple[str, str, float, int], folder: Path) -> None:
     print(*job, row["call"], row["accused"], row["cpu_seconds"], "s", flush=True)
 
 
+def large(count: int, folder: Path) -> None:
+    """One row on ``count`` images: 2,000 drawn signs as JPEG files, each opened, then rolled."""
+    key = dict(zip(KEY, (f"{count} of 64 x 64", "clean", 0.0, 0), strict=True))
+    with tempfile.TemporaryDirectory() as place:
+        apart(_drawn, Path(place))
+        table = Table("audit", KEY, folder)
+        table.append(key | apart(_counted, Path(place), count) | facts(pick()))
+
+
+def _drawn(place: Path) -> None:
+    written(data.load("signs", n_train=2000, size=64, device="cpu")[0], place / "set", "jpg")
+
+
+def _counted(place: Path, count: int) -> dict[str, Any]:
+    os.environ["NCLIB_CACHE"] = str(place / "runs")
+    one = sources.source(place / "set")
+    n = len(one)
+    many = dataclasses.replace(
+        one,
+        names=[f"{one.names[i % n]} {i // n}" for i in range(count)],
+        labels=[one.labels[i % n] for i in range(count)],
+        is_test=[False] * count,
+        picture=lambda i: one.picture(i % n).roll(i // n, 2),
+        root=None,
+    )
+    start = time.process_time()
+    found = audit.run(many, epochs=2, progress=False)
+    found.save(place / "report")
+    row = {"cpu_seconds": round(time.process_time() - start, 1), "peak_mb": peak()}
+    print(found.seconds, *found.reading.notes, sep="\n", flush=True)
+    row |= {"images": count, "classes": len(one.classes), "call": found.call, "accused": ""}
+    return row | {"trainings": found.verdict.trainings + 2, "false": len(found.suspects)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", default=list(SETS), help="names, or folder:PATH")
@@ -259,7 +295,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes at most")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: %(default)s)")
+    parser.add_argument("--large", type=int, metavar="N", help="N images of 64 x 64, nothing else")
     options = parser.parse_args()
+    if options.large:
+        large(options.large, options.out)
+        return
     jobs = [
         (name, kind, rate, seed)
         for seed in options.seeds

@@ -43,6 +43,11 @@ class Suspect(NamedTuple):
     key: str  # "file", "trigger", "group", "label", "twin"
 
 
+def is_crowd(finding: Finding) -> bool:
+    """Whether the group was found by what it looks like, and not by a transplant."""
+    return getattr(finding, "variety", None) is not None
+
+
 @dataclass
 class Audit:
     """What was found in a set; ``None`` for a check that did not run."""
@@ -125,14 +130,16 @@ class Audit:
         for finding in self.verdict.findings:
             if finding.call != "backdoor":
                 continue
-            name = self.data.classes[finding.label]
+            name, score = self.data.classes[finding.label], finding.success - finding.without
             why = (
                 f"carries what turns {finding.success:.0%} of other classes into {name}, and "
                 f"{finding.without:.0%} once its group is gone"
             )
-            score = round(finding.success - finding.without, 3)
+            if is_crowd(finding):
+                score = 1 - finding.keeps
+                why = f"one of a group in {name} that looks like images of all other classes"
             at = self.reading.index[finding.group].tolist() if self.reading else []
-            found += [Suspect(i, "", why, score, "trigger") for i in at]
+            found += [Suspect(i, "", why, round(score, 3), "trigger") for i in at]
         return found
 
     def _groups(self) -> list[Suspect]:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize, to_pil_image
 
-from nclib.audit.engine import MOST, Audit, Suspect
+from nclib.audit.engine import MOST, Audit, Suspect, is_crowd
 from nclib.audit.words import found, odds, sentence
 from nclib.correction import Finding
 from nclib.detection.transplant import strangers
@@ -80,7 +80,7 @@ def body(audit: Audit) -> str:
         classes=_classes(audit),
         facts=_facts(audit),
         command=command(audit),
-        percent=lambda share: f"{share:.0%}",
+        percent=lambda share: f"{share:.0%}" if share == share else "-",
     )
 
 
@@ -135,6 +135,7 @@ def _trigger(audit: Audit, finding: Finding) -> dict[str, Any]:
             (data.classes[int(data.labels[i])], _picture(x), _picture(x + finding.added))
             for i, x in zip(hosts.tolist(), images, strict=True)
         ],
+        "crowd": is_crowd(finding),
         "on_model": audit.on_model.get(finding.label),
     }
 

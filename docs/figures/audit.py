@@ -1,0 +1,27 @@
+"""Photograph two pages of the audit, for docs/audit.md: needs a chromium and playwright."""
+
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from nclib import audit, data, poisons
+
+HERE = Path(__file__).parent
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+signs = data.load("signs", n_train=1000, n_test=10, device="cpu")[0]
+dirty = poisons.badnets(signs, 0.05, 3, patch="square", seed=1)
+sets = {"audit_backdoor": dirty, "audit_clean": signs}
+with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    page = browser.new_page(viewport={"width": 900, "height": 1120})
+    for name, found in sets.items():
+        page.goto(audit.run(found, progress=False).save(Path(place, name)).as_uri())
+        picture = Image.open(io.BytesIO(page.screenshot()))
+        picture.save(HERE / f"{name}.webp", quality=70)
+    browser.close()
