@@ -60,6 +60,8 @@ playground: $(VENV)/.lab ## train the networks of docs/playground and write thei
 results-%: $(VENV)/.lab ## run an experiment into data/results/ (DATASET=cifar10: that one)
 	$(PY) -m experiments.$(subst -,_,$*) $(if $(DATASET),--datasets $(DATASET)) $(ARGS)
 
+results-audit: $(VENV)/.bench # its peers
+
 purifiers: $(VENV)/.lab ## train the purifiers of lessons 12 and 13 (ARGS=--again: anew)
 	$(PY) -m experiments.purifiers $(ARGS)
 

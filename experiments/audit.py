@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import re
 import resource
 import tempfile
 import time
@@ -288,6 +289,46 @@ def _counted(place: Path, count: int) -> dict[str, Any]:
     return row | {"trainings": found.verdict.trainings + 2, "false": len(found.suspects)}
 
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "audit.md"
+HEAD = ("set", "poison", "rate", "verdict", "succeeds", "poisoned", "the audit names")
+HEAD += ("Datalab: labels", "Datalab: other", "cleanvision", "CPU s", "MB")
+
+
+def report(rows: list[dict[str, str]]) -> str:
+    """The trials as a table, a line for each poison of a set; "a of b": b named, a of them bad."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    kinds = dict.fromkeys((row["dataset"], row["poison"]) for row in rows if row["images"])
+    for kind in sorted(kinds, key=lambda kind: (kind[0], list(RATES).index(kind[1]))):
+        mine = [row for row in rows if (row["dataset"], row["poison"]) == kind]
+        mine.sort(key=lambda row: (float(row["rate"]), int(row["seed"])))
+        cells = zip(*map(_told, mine), strict=True)
+        joined = [one[0] if len(set(one)) == 1 else " / ".join(one) for one in cells]
+        lines.append(f"| {' | '.join([*kind, *joined])} |")
+    return "\n".join(lines)
+
+
+def _told(row: dict[str, str]) -> list[str]:
+    def of(hit: str, named: str) -> str:
+        return f"{row[hit]} of {row[named]}" if row.get(named) else "-"
+
+    row = row | {"named": str(int(row["hit"] or 0) + int(row["false"]))}
+    called = {"backdoor": f"backdoor in {row['accused']}"}.get(row["call"], row["call"])
+    verdict = "right" if row["right"] == "1" else called
+    success = f"{float(row['success']):.0%}" if row.get("success") else "-"
+    pairs = [("hit", "named")]
+    pairs += [(f"{n}_hit", n) for n in ("datalab_labels", "datalab_other", "cleanvision")]
+    counts = [of(*pair) for pair in pairs]
+    cost = [f"{float(row['cpu_seconds']):.0f}", row["peak_mb"]]
+    return [f"{float(row['rate']):.0%}", verdict, success, row["poisoned"] or "0", *counts, *cost]
+
+
+def put(table: str, page: Path = PAGE) -> None:
+    """Write the table between its marks on the page."""
+    mark = re.compile(r"(<!-- trials: [^>]*-->\n).*?(\n<!-- /trials -->)", re.DOTALL)
+    text = mark.sub(lambda found: found[1] + table + found[2], page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", default=list(SETS), help="names, or folder:PATH")
@@ -295,8 +336,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes at most")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: %(default)s)")
+    parser.add_argument("--report", action="store_true", help="write docs/audit.md from the rows")
     parser.add_argument("--large", type=int, metavar="N", help="N images of 64 x 64, nothing else")
     options = parser.parse_args()
+    if options.report:
+        put(report(list(Table("audit", KEY, options.out).rows.values())))
+        return
     if options.large:
         large(options.large, options.out)
         return

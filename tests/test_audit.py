@@ -190,10 +190,13 @@ def test_broken_files_are_named_and_the_rest_is_audited(tmp_path):
     (root / "a/broken.png").write_bytes(b"not an image")
     whole = (root / "a/0000.png").read_bytes()
     (root / "b/cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "b/list.txt").write_text("no image")
     found = quick(root)
     broken = {found.source.names[row.at] for row in found.suspects if row.key == "file"}
     assert broken == {"a/broken.png", "b/cut.png"} and found.exit_code == 1
     assert "2 file(s) cannot be read" in found.show().data and len(found.data) == 20
+    assert not any(str(root) in why for why in found.reading.broken.values())
+    assert any("1 that are no image by their names" in note for note in found.notes)
 
 
 def test_a_picture_under_two_labels_and_in_both_parts(tmp_path):

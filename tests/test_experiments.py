@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import certified, collapse, poisons, robustness
+from experiments import audit, certified, collapse, poisons, robustness
 from experiments.table import Table, facts
-from nclib import device
+from nclib import data, device
 
 
 def test_facts_name_device_threads_and_torch(monkeypatch):
@@ -83,3 +83,39 @@ def test_a_benchmark_names_the_versions_of_both_sides_and_what_they_stand_on(mon
     monkeypatch.setitem(sys.modules, "a_folder", type("Peer", (), {"__version__": "3"}))
     assert pairs.versions("a_folder").endswith("a_folder 3")
     assert pairs.versions("nobody").endswith("nobody unknown")
+
+
+def test_the_sets_of_the_audit_are_what_they_say():
+    for name, shape, classes in (("faces", (1, 32, 32), 40), ("100 numbers", (1, 8, 16), 100)):
+        train, test = audit.loaded(name, 0)
+        assert (
+            train.shape == shape
+            and 0 <= float(train.images.min()) <= float(train.images.max()) <= 1
+        )
+        assert train.labels.bincount().tolist() == [10] * classes
+        assert test.labels.bincount().tolist() == [5] * classes
+        assert not torch.equal(train.images, audit.loaded(name, 1)[0].images)
+    train, _ = audit.loaded("one of 90%", 0)
+    assert train.labels.bincount().tolist() == [495] + [6] * 9
+
+
+def test_a_row_of_the_audit_counts_what_was_named(tmp_path, monkeypatch):
+    train, test = data.load("digits", n_train=100, n_test=50, device="cpu")
+    monkeypatch.setattr(audit, "loaded", lambda name, seed: (train, test))
+    monkeypatch.setattr(audit, "EPOCHS", 2)
+    monkeypatch.setattr(audit, "apart", lambda work, *given: work(*given))
+    monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
+    audit.run(("digits", "badnets", 0.1, 0), tmp_path)
+    row = next(iter(Table("audit", audit.KEY, tmp_path).rows.values()))
+    assert (int(row["images"]), int(row["classes"]), int(row["poisoned"])) == (100, 10, 10)
+    assert 0 <= int(row["hit"]) <= 10 and 0 <= float(row["success"]) <= 1
+    for peer in ("datalab_labels", "datalab_other", "cleanvision"):
+        assert 0 <= int(row[f"{peer}_hit"]) <= min(10, int(row[peer]))
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- trials: x -->\nold\n<!-- /trials -->\nafter\n")
+    clean = row | {"poison": "clean", "rate": "0.0", "call": "clean", "right": "1", "poisoned": "0"}
+    audit.put(audit.report([row, clean, clean | {"seed": "1", "call": "backdoor", "right": "0",
+                                                 "accused": "3"}]), page)  # fmt: skip
+    text = page.read_text()
+    assert text.startswith("before") and text.endswith("after\n") and "old" not in text
+    assert "| digits | badnets | 10% |" in text and "right / backdoor in 3" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -258,12 +259,14 @@ def run(
         integer(limit, "limit", 10)
     if size is not None:
         integer(size, "size", 8)
-    found = source(data, labels)
+    with warnings.catch_warnings(record=True) as said:  # of files that are left out, say
+        warnings.simplefilter("always")
+        found = source(data, labels)
     options: dict[str, Any] = {"size": size, "limit": limit, "controls": controls}
     options |= {"epochs": epochs, "seed": seed, "build": build}
     options |= {"model": model if isinstance(model, str) else model is not None}
     options |= {"features": str(features) if features else None}
-    audit = Audit(found, options)
+    audit = Audit(found, options, notes=list(dict.fromkeys(str(w.message) for w in said)))
     try:
         with stoppable(), Progress(audit.seconds, progress) as bar:
             _checks(audit, _builder(build), model, features, pick(device), bar)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def read(source: Source, first: Look, seed: int, tick: Callable[[], None]) -> Re
             try:
                 raw = source.picture(i)
             except (ValueError, OSError) as error:
-                broken[i] = str(error)
+                broken[i] = _why(error, source.names[i])
                 continue
             image = _fitted(raw, (height, width))
             thumbs[len(read_)] = resize(image, [THUMB, THUMB], antialias=True).float().mean(0)
@@ -126,6 +127,13 @@ def read(source: Source, first: Look, seed: int, tick: Callable[[], None]) -> Re
     twins = tuple(dict.fromkeys((*_copies(source, read_, digests), *near)))
     data, index = (None, torch.arange(0)) if stopped else _sample(source, kept, notes)
     return Reading(data, index, broken, twins, tuple(notes), stopped)
+
+
+def _why(error: Exception, name: str) -> str:
+    """What went wrong in one line, without the folders of this machine."""
+    inner = re.search(r"cannot be read as an image \((.*)\)", str(error), re.DOTALL)
+    told = inner[1] if inner else str(error)
+    return re.sub(rf"\S*{re.escape(name)}", name, told).replace("\n", " ")
 
 
 def _fitted(image: Tensor, shape: tuple[int, int]) -> Tensor:
