@@ -90,7 +90,7 @@ assignments: $(VENV)/.grade ## a course folder for nbgrader, into build/assignme
 sealed: $(VENV)/.grade ## student copies, their answers encrypted: FOLDER=new LESSONS="02 mine.ipynb"
 	$(PY) tools/sealed.py seal $(FOLDER) $(LESSONS)
 
-test-browser: $(VENV)/.browser ## lessons in a real browser (LESSONS=all: every one)
+test-browser: $(VENV)/.browser $(VENV)/.docs ## lessons and the site in a real browser (LESSONS=all: all lessons)
 	OMP_NUM_THREADS=1 LESSONS="$(LESSONS)" $(PY) -m pytest -m "" tests/browser
 
 lint: $(VENV)/.test ## ruff over code and notebooks, mypy over the package

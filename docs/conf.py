@@ -14,6 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxTranslator
 
+from nclib.scoreboard import cells, methods
+
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -33,12 +35,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 
+html_context = {"default_mode": "auto"}  # light or dark as the reader has it
 html_theme = "sphinx_book_theme"
 html_title = "Neural collapse"
-html_static_path = ["static"]
+html_static_path = ["static", "../tools/templates/quiz.js"]
+html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
+html_js_files = [(name, {"defer": "defer"}) for name in ("quiz.js", "site.js")]
 html_show_copyright = html_show_sphinx = html_copy_source = False
-html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the search is in the header
+templates_path = ["templates"]
+html_sidebars = {"**": ["home.html", "sbt-sidebar-nav.html"]}  # the search is in the header
 html_math_renderer = "mathml"
 html_theme_options = {
     "repository_url": SETTINGS["project"]["urls"]["Repository"],
@@ -87,5 +93,6 @@ def plain_bars(app: Sphinx, what: str, name: str, obj: object, options, lines: l
 
 
 def setup(app: Sphinx) -> None:
+    methods.__dict__["Case"] = cells.Case  # known to type checkers alone, and capstone has a Case
     app.connect("autodoc-process-docstring", plain_bars)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))

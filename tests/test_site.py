@@ -1,6 +1,8 @@
 """The readers' site: its tables and links; the whole of it is built under ``make test-full``."""
 
+import ast
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,9 +15,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import claims  # noqa: E402
+import front_page  # noqa: E402
+import lesson_pages  # noqa: E402
 import pages  # noqa: E402
 import tables  # noqa: E402
 import website  # noqa: E402
+from notebook import code, lessons, read  # noqa: E402
+
+LESSONS = lessons()
+FRAMES = 400_000  # bytes of moving frames on one page, at most
 
 
 @pytest.fixture
@@ -144,3 +152,109 @@ def test_a_record_of_a_claim_does_not_reach_sphinx(tmp_path):
     nbformat.write(new_notebook(cells=cells), tmp_path / "90_toy.ipynb")
     website.write_lesson(tmp_path / "90_toy.ipynb", tmp_path / "out.ipynb")
     assert set(nbformat.read(tmp_path / "out.ipynb", 4).cells[1].outputs[0].data) == {"text/html"}
+
+
+def frames(path):
+    """The moving figures of a saved lesson: their HTML, by cell."""
+    html = [
+        [o.data["text/html"] for o in cell.outputs if "text/html" in o.get("data", {})]
+        for cell in code(read(path))
+        if "interact" in lesson_pages.calls(cell.source)
+    ]
+    return [[part for part in parts if "nclib-frames" in part] for parts in html]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_control_of_a_lesson_moves_on_its_page(path):
+    found = frames(path)
+    assert found and all(len(parts) == 1 for parts in found)
+    for (html,) in found:
+        told = json.loads(re.search(r', (\{"frames".*\})\);</script>', html)[1])
+        count = 1
+        for texts in told["texts"]:
+            count *= len(texts)
+        assert html.count('type="range"') == len(told["texts"]) > 0
+        assert len(told["frames"]) == len(told["alts"]) == count > 1
+        assert len(set(told["frames"])) > 1 and "data:image/webp" in html
+    assert sum(len(html) for (html,) in found) < FRAMES
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_page_of_a_lesson_folds_its_plumbing_and_asks_its_predictions(path):
+    before, page = read(path), lesson_pages.page(path)
+    names = [n for cell in code(before) for n in lesson_pages.called(cell.source, "predict")]
+    text = "".join(cell.source for cell in page.cells)
+    assert names and all(f'id="quiz-{name}"' in text for name in names)
+    assert not any("predict" in lesson_pages.calls(cell.source) for cell in code(page))
+    html = "".join(o.get("data", {}).get("text/html", "") for c in code(page) for o in c.outputs)
+    for name in names:
+        assert html.count(f'<span data-prediction="{name}">nothing yet</span>') == 1
+    first, *rest = code(page)
+    assert "DATASET = " in first.source and "google.colab" in first.source
+    assert first.metadata["mystnb"]["code_prompt_show"] == lesson_pages.SETUP
+    assert not any("google.colab" in cell.source or "DATASET = " in cell.source for cell in rest)
+    folded = [cell for cell in rest if "hide-input" in cell.metadata.get("tags", ())]
+    assert folded and len(folded) < len(rest)
+    for cell in rest:
+        assert ("BEGIN SOLUTION" not in cell.source) or cell in folded
+    assert sum(len(c.outputs) for c in code(before)) == sum(len(c.outputs) for c in code(page)) + (
+        sum(len(c.outputs) for c in code(before) if lesson_pages.called(c.source, "predict"))
+    )
+
+
+def test_a_page_shows_science_and_folds_what_only_draws():
+    shown = [new_output("display_data", {"image/png": "", "text/plain": ""})]
+    kept = "def f(x):\n    return x\n\n\ndraw(f)"
+    assert lesson_pages.plumbing(new_code_cell("claim('a', 1, above=0)", outputs=shown))
+    assert lesson_pages.plumbing(new_code_cell(kept + "\ninteract(f, x=(0, 1))", outputs=shown))
+    assert not lesson_pages.plumbing(new_code_cell(kept, outputs=shown))
+    assert not lesson_pages.plumbing(new_code_cell("x = fit()"))
+
+
+def test_every_table_of_results_comes_after_a_sentence_that_says_what_it_shows():
+    text = (ROOT / "docs/results.md").read_text()
+    named = {found["name"] for found in tables.MARKER.finditer(text)}
+    assert named == {path.stem for path in (ROOT / "data/results").glob("*.csv")}
+    for found in tables.MARKER.finditer(text):
+        before = text[: found.start()].rstrip().rpartition("\n\n")[2]
+        assert not before.startswith(("<!--", "#", "|")), f"{found['name']}: no sentence"
+        assert len(before) > 80 and before[-1] in ".:", f"{found['name']}: {before}"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_page_of_the_claims_has_every_claim_of_a_lesson(path):
+    records = claims.claims(path)
+    page = claims.fill(claims.MARKER, [path])
+    assert page.count("\n| ") == len(records) + 2  # and the head of the table
+    made = [
+        call.args[0]
+        for cell in code(read(path))
+        for call in lesson_pages.calls(cell.source).get("claim", [])
+    ]
+    told = {record["sentence"] for record in records}
+    words = {node.value for node in made if isinstance(node, ast.Constant)}
+    assert words <= told and len(records) >= len(made)
+    assert all(record["values"] and record["claimed"] for record in records)
+
+
+def test_a_long_table_is_folded(tmp_path):
+    (tmp_path / "t.csv").write_text("a,x\n" + "".join(f"{i},1\n" for i in range(30)))
+    page = tables.fill("<!-- table: t rows=a values=x -->\n", tmp_path)
+    assert "<details>\n<summary>Show the table, 30 rows</summary>\n\n| a | x |" in page
+    assert "</details>" in page and "<details>" not in tables.folded("| a |", 20)
+
+
+def test_the_front_page_has_a_card_for_each_lesson(tmp_path):
+    front_page.write(tmp_path)
+    page = (tmp_path / "index.md").read_text()
+    asked = front_page.questions()
+    for path in LESSONS:
+        card = front_page.card(path, tmp_path / front_page.PICTURES)
+        assert card in page and f"](notebooks/{path.name})" in card
+        assert asked[path.name[:2]] in card and "minutes in class" in card
+        assert len(re.match(r"`+\{container\} card\n!\[([^\]]+)\]", card)[1]) > 40
+        assert (tmp_path / front_page.PICTURES / f"{path.name[:2]}.webp").stat().st_size < 60_000
+    assert page.count("{container} card\n") == len(LESSONS)
+    assert page.count("{container} door\n") == 3
+    for place in re.findall(r"\]\(((?:docs|notebooks)/[^)#]+)\)", page):
+        assert (ROOT / place).exists(), place

@@ -10,6 +10,7 @@ exercises of the lesson; what came out is read from the lesson's saved outputs.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from notebook import code, lessons, read
 from nclib.course import exercises
 from nclib.course.exercises import Prediction
 from nclib.course.predictions import in_words
-from nclib.course.ranges import Range
+from nclib.course.ranges import Range, short
 
 CAME = re.compile(r"(?m)^\s*it came out\s{2,}(?P<told>.+?)\s*$")
 SHAPES = ("rises", "falls", "flat", "peaks", "dips")
@@ -74,11 +75,45 @@ def options(question: dict[str, Any]) -> list[str]:
     return sorted(words) if question["kind"] == "word" else []
 
 
-def form(question: dict[str, Any]) -> str:
-    """A fieldset that asks; a page with one needs ``script()`` once. Answers open without it."""
-    return render(
-        "quiz-form.html", q=question, options=options(question), told=json.dumps(question)
-    )
+def choices(question: dict[str, Any]) -> dict[str, float]:
+    """Ranges to choose from, where typing a number asks too much: each with a number that it holds.
+
+    From small to large. One that has no end stops where another one begins.
+    """
+    if question["kind"] != "number":
+        return {}
+    answers = (question["right"], *question["usual"])
+    found = [_choice(answer, answers, question["unit"]) for answer in answers]
+    return dict(sorted(found, key=lambda pair: pair[1]))
+
+
+def _choice(answer: dict[str, Any], answers: tuple, unit: str) -> tuple[str, float]:
+    low, high = answer["low"], answer["high"]
+    if answer["ends"]:
+        return f"about {short((low + high) / 2)} {unit}".rstrip(), (low + high) / 2
+    for other in (one for one in answers if not one["ends"]):
+        if answer["high"] is None and other["high"] is None and other["low"] > low:
+            high = other["low"]
+        if answer["low"] is None and other["low"] is None and other["high"] < high:
+            low = other["high"]
+    bottom, top = (-math.inf if low is None else low), (math.inf if high is None else high)
+    rest = any(o["ends"] and bottom < o["low"] and o["high"] < top for o in answers)
+    if low is None or high is None:
+        words = f"above {short(low)}" if high is None else f"below {short(high)}"
+        number = low + abs(low) + 1 if high is None else high - abs(high) - 1
+    else:
+        words, number = f"{short(low)} to {short(high)}", (low + high) / 2
+    return f"{words} {unit}".rstrip() + (", another number" if rest else ""), number
+
+
+def form(question: dict[str, Any], choose: bool = False) -> str:
+    """A fieldset that asks; a page with one needs ``script()`` once. Answers open without it.
+
+    With ``choose`` a number is asked for as a choice of ranges.
+    """
+    offered = choices(question) if choose else {}
+    offered = offered or {word: word for word in options(question)}
+    return render("quiz-form.html", q=question, options=offered, told=json.dumps(question))
 
 
 def script() -> str:

@@ -19,7 +19,7 @@ from pandas.api.types import is_numeric_dtype
 
 MARKER = re.compile(r"(?m)^<!-- table: (?P<name>\w+)(?P<options>[^>]*?) *-->$")
 OPTION = re.compile(r"(\w+)=(\S+)")
-FIRST = 20  # rows shown of a file that no line names
+FIRST = 20  # rows shown of a file that no line names; a longer table is folded
 
 
 def fill(page: str, folder: Path) -> str:
@@ -77,7 +77,14 @@ def _shown(found: re.Match, folder: Path) -> str:
             values,
             options.get("columns", "").split(",") if "columns" in options else None,
         )
-    return f"{markdown(table)}\n\n{_link(name)}"
+    return f"{folded(markdown(table), len(table))}\n\n{_link(name)}"
+
+
+def folded(table: str, rows: int) -> str:
+    """A long table behind a line that opens it, so that the sentences stay together."""
+    if rows <= FIRST:
+        return table
+    return f"<details>\n<summary>Show the table, {rows} rows</summary>\n\n{table}\n\n</details>"
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -4,7 +4,8 @@ python tools/website.py [--no-build]    with --no-build only build/site-source i
 
 The pages keep the places that they have in the repository, so their links hold in both: docs/,
 notebooks/ with the saved outputs, data/README.md. Written here: api/ from the package, and the
-tables of docs/results.md from data/results/*.csv, those of docs/claims.md from the lessons.
+tables of docs/results.md from data/results/*.csv, those of docs/claims.md from the lessons, the
+cards of the front page, and the folds and choices of a lesson (lesson_pages.py).
 """
 
 from __future__ import annotations
@@ -16,14 +17,23 @@ import sys
 from pathlib import Path
 
 import claims
+import front_page
+import lesson_pages
 import nbformat
 import pages
 import tables
 from links import COLAB, address
-from notebook import LESSONS, MARKER, ROOT, STUDENTS, lessons, read
+from notebook import LESSONS, MARKER, ROOT, STUDENTS, lessons
 
 SOURCE, HTML = ROOT / "build" / "site-source", ROOT / "build" / "site-html"
-FILES = ("README.md", "LICENSE", "LICENSE-text", "CITATION.cff", "data/README.md")
+FILES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "LICENSE-text",
+    "CITATION.cff",
+    "data/README.md",
+)
 BADGE = re.compile(r"(?m)^\[!\[[^\]]*\]\([^)]*colab-badge\.svg\)\]\([^)]*\)$")
 
 
@@ -32,7 +42,8 @@ def gather(source: Path = SOURCE) -> None:
     shutil.rmtree(source, ignore_errors=True)
     ignored = shutil.ignore_patterns("_build", "__pycache__", "*.py")
     shutil.copytree(ROOT / "docs", source / "docs", ignore=ignored)
-    (source / "docs" / "index.md").replace(source / "index.md")
+    (source / "docs" / "index.md").unlink()
+    front_page.write(source)
     for name in FILES:
         (source / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, source / name)
@@ -50,7 +61,7 @@ def gather(source: Path = SOURCE) -> None:
 
 def write_lesson(path: Path, target: Path) -> None:
     """A copy of the lesson; links to Colab and to the two notebooks take the place of the badge."""
-    notebook = read(path)
+    notebook = lesson_pages.page(path)
     first = notebook.cells[0]
     first.source = BADGE.sub(lambda _: buttons(path.name), first.source, count=1)
     for cell in notebook.cells:

@@ -30,7 +30,10 @@ class Shown:
         """A table that takes its colours from the page, but for its edge."""
         edge = {True: "#2a7f62", False: "#b3541e", None: "#7a7a7a"}[self.good]
         cell = 'style="text-align:left;padding:.15em 1em .15em 0"'
-        head = "".join(f'<th scope="col" {cell}>{escape(word)}</th>' for word in self.head)
+        head = "".join(
+            f'<th scope="col" {cell}>{escape(word)}</th>' if word else "<td></td>"
+            for word in self.head
+        )
         body = ""
         for first, *rest in self.rows:
             cells = "".join(f"<td {cell}>{escape(text)}</td>" for text in rest)

@@ -10,7 +10,8 @@ for (const form of document.querySelectorAll("fieldset.nclib-quiz")) {
   };
   const said = () => {
     const chosen = form.querySelector("input:checked");
-    if (!typed) return chosen ? chosen.value : null;
+    if (chosen) return told.kind === "number" ? Number(chosen.value) : chosen.value;
+    if (!typed) return null;
     const text = typed.value.trim().replace(/^(-?\d+),(\d+)$/, "$1.$2"), guess = Number(text);
     return text === "" || Number.isNaN(guess) ? null : guess;
   };
