@@ -33,7 +33,7 @@ rows = results("purification")
 rows = rows[rows.attack == "wave"].groupby("defence").success.mean()
 
 style.apply()
-figure, axes = plt.subplots(1, 3, figsize=(6.6, 2.9))
+figure, axes = plt.subplots(1, 3, figsize=(6.6, 3.2))
 for ax, (name, words) in zip(axes, SHOWN.items(), strict=True):
     ax.imshow(washes[name](image)[0].permute(1, 2, 0).clamp(0, 1))
     ax.set_axis_off()
