@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxTranslator
 
+import nclib
 from nclib.scoreboard import cells, methods
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +22,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 project = "Neural collapse"
 author = copyright = "The neural collapse course authors"
-release = version = SETTINGS["project"]["version"]
+release = version = nclib.__version__
 language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc"]

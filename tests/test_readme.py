@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import readme  # noqa: E402
 
+import nclib  # noqa: E402
+
 FIRST = """# Lesson 03: Poison | labels
 
 **Minutes in class:** 90.
@@ -104,7 +106,9 @@ def test_the_pins_are_names_and_versions_only():
 def test_the_citation_is_complete_and_has_the_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
-    assert f'version = "{citation["version"]}"' in (ROOT / "pyproject.toml").read_text()
+    assert citation["version"] == nclib.__version__
+    first = re.search(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert first[1].rstrip(",") == nclib.__version__
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*.yml")), ids=lambda p: p.name)
