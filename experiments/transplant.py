@@ -32,10 +32,10 @@ ATTACKS += [("flip_badnets", 0.05), ("each_class", 0.1), ("roaming", 0.05), ("pe
 ATTACKS += [("badnets", 0.005), ("badnets", 0.02), ("badnets", 0.1), ("badnets", 0.2)]
 ATTACKS += [("blended", 0.01), ("blended", 0.05), ("blended", 0.2), ("flip", 0.05)]
 ATTACKS += [("sticker", 0.01), ("sticker", 0.1), ("wanet", 0.05), ("wanet", 0.2)]
-ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1)]
+ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1), ("roaming_three", 0.05)]
 COLOUR = {"sticker"}  # attacks that only the drawn signs know
 KEY = ("dataset", "attack", "rate", "seed")
-EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control", "sure")
+EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control", "sure", "variety")
 
 
 def victim(train: ImageSet, epochs: int, seed: int) -> torch.nn.Module:
@@ -64,6 +64,12 @@ def right(verdict: correction.Verdict, attack: str, target: int | None, classes:
     return set(verdict.classes) == wanted
 
 
+def evidence(finding: correction.Finding) -> dict[str, float | str]:
+    """What was measured of a group; "" where it was not."""
+    found = {name: getattr(finding, name) for name in EVIDENCE}
+    return {name: "" if value is None or value != value else value for name, value in found.items()}
+
+
 def groups(train: PoisonedSet, verdict: correction.Verdict) -> list[dict]:
     """The groups that were tested, each with its evidence and what it really is."""
     bad, labels = train.harmful.cpu(), train.labels.cpu()
@@ -77,7 +83,7 @@ def groups(train: PoisonedSet, verdict: correction.Verdict) -> list[dict]:
             "source": "" if finding.source is None else finding.source,
             "call": finding.call,
         }
-        | {name: getattr(finding, name) for name in EVIDENCE}
+        | evidence(finding)
         for number, finding in enumerate(verdict.findings)
     ]
 
@@ -106,7 +112,7 @@ def measured(
         row |= {k + name: found[k] for k in ("accuracy", "asr") if k in found}
     if verdict.findings:
         first = verdict.findings[0]
-        row |= {name: getattr(first, name) for name in EVIDENCE}
+        row |= evidence(first)
         if train.trigger is not None:
             row["trigger_correlation"] = likeness(train, first.trigger)
     row |= {"wrong_labels": verdict.wrong_labels.share, "plain": int(verdict.wrong_labels.plain)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import hashlib
@@ -9,6 +10,7 @@ import os
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,6 +131,16 @@ def test_a_clean_copy_has_no_suspect_and_the_original_stays(backdoored, tmp_path
             audit.clean(found, place)
     with pytest.raises(ValueError, match="out: .* lies inside"):
         found.save(root / "report")
+
+
+def test_a_crowd_is_told_by_where_it_comes_from(backdoored, tmp_path):
+    found = copy.copy(backdoored[1])
+    unknown = {"variety": 0.9, "control": torch.nan, "keeps_control": torch.nan}
+    crowds = tuple(replace(f, **unknown) for f in found.verdict.findings)
+    found.verdict = replace(found.verdict, findings=crowds)
+    page = found.save(tmp_path).read_text()
+    assert "images look like all other classes" in page and "nan%" not in page
+    assert "looks like images of all other classes" in (tmp_path / "suspects.csv").read_text()
 
 
 def test_a_clean_set_is_let_pass(digits):

@@ -8,8 +8,9 @@ import torch
 
 from nclib import correction, data, models, poisons
 from nclib.data import ImageSet
-from nclib.detection import groups, mislabelled
+from nclib.detection import crowds, groups, mislabelled
 from nclib.detection.transplant import differences, shares, strangers, turned
+from nclib.scoreboard.attacks import poisoned
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,28 @@ def test_two_backdoors_in_two_classes(digits):
     assert float(verdict.mask[first.is_poisoned | late].double().mean()) > 0.9
 
 
+@pytest.fixture(scope="module")
+def roaming(digits):
+    """A patch that lies wherever it falls: no mean image shows it."""
+    return poisoned(digits, "roaming", 0.08, seed=1)
+
+
+def test_a_crowd_of_strangers_is_found_by_where_it_comes_from(roaming):
+    verdict = correction.transplant(plain(roaming), seed=1)
+    assert verdict.call == "backdoor" and verdict.classes == (3,) and "look like" in verdict.reason
+    found, wronged = rates(verdict, roaming)
+    assert found > 0.9 and wronged < 0.01
+    finding = verdict.findings[0]
+    assert finding.success < 0.25  # the transplant of the mean shows next to nothing
+    assert finding.variety > 0.8 and finding.keeps < 0.1 and finding.sure > 0.6
+    assert verdict.trainings <= 6
+
+
+def test_a_shuffled_crowd_accuses_nobody(roaming):
+    verdict = correction.transplant(plain(roaming), seed=1, permute=True)
+    assert not verdict.classes and not verdict.mask.any()
+
+
 def test_permuted_groups_accuse_nobody(backdoored):
     dirty, _ = backdoored
     verdict = correction.transplant(plain(dirty), seed=1, permute=True)
@@ -110,8 +133,9 @@ def blobs(sizes, channels=1, side=8, seed=0):
         blobs([400, 30, 30]),  # one class dominates
         blobs([60, 60, 60], channels=3),
         blobs([3, 40, 40]),  # a class too small to be cut
+        blobs([60] * 6, side=12),
     ],
-    ids=["small", "two classes", "dominated", "colour", "tiny class"],
+    ids=["small", "two classes", "dominated", "colour", "tiny class", "six classes"],
 )
 def test_clean_sets_of_any_shape_are_not_accused(clean):
     verdict = correction.transplant(clean, epochs=6)
@@ -197,6 +221,34 @@ def test_differences_turn_and_are_shared_out_by_source():
     assert hits.tolist() == [[True] * 8, [False] * 8]
     found = shares(torch.tensor([[True, False, True, True]]), torch.tensor([0, 0, 2, 2]), 3)
     assert found[0, 0] == 0.5 and found[0, 1].isnan() and found[0, 2] == 1
+
+
+def test_a_crowd_comes_from_all_classes_and_honest_images_from_a_neighbour():
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.arange(6).repeat_interleave(60)
+    hidden = torch.randn(360, 8, generator=draw)
+    hidden[:, :6] += 6 * torch.nn.functional.one_hot(truth, 6)
+    hidden[truth == 1, 0] += 6  # a neighbour of class 0
+    labels = torch.where(torch.arange(360) % 12 == 3, 0, truth)  # strangers in class 0
+    seen = crowds.resembled(hidden, labels)
+    assert (seen != labels).all()
+    mine = labels == 0
+    alien = (truth != 0)[mine]
+    sizes = labels.bincount().index_fill(0, torch.tensor(0), 0)
+    crowd, honest = crowds.variety(torch.stack([alien, ~alien]), seen[mine], sizes).tolist()
+    assert crowd > 0.95 and honest < 0.7
+    everyone = crowds.variety(
+        torch.ones(1, 300, dtype=torch.bool), labels[labels != 0][:300], sizes
+    )
+    assert float(everyone) == pytest.approx(1, abs=0.05)
+
+
+def test_wrong_labels_in_every_class_make_no_crowd_and_few_classes_have_none(digits):
+    verdict = correction.transplant(plain(poisons.label_flip(digits, 0.3, seed=2)), seed=2)
+    assert not verdict.classes
+    few = data.ImageSet(digits.images, digits.labels % 4, tuple("abcd"))
+    dirty = poisoned(few, "roaming", 0.08, seed=1)
+    assert all(f.variety is None for f in correction.transplant(plain(dirty), epochs=4).findings)
 
 
 def test_strangers_are_of_every_other_class_alike():

@@ -46,7 +46,7 @@ class Suspect(NamedTuple):
 
 def is_crowd(finding: Finding) -> bool:
     """Whether the group was found by what it looks like, and not by a transplant."""
-    return getattr(finding, "variety", None) is not None
+    return finding.variety is not None
 
 
 @dataclass

@@ -13,7 +13,9 @@ def sentence(audit: Audit) -> str:
         names = [audit.data.classes[c] for c in audit.verdict.classes]
         count = sum(row.key == "trigger" for row in audit.suspects)
         kind = "class" if len(names) == 1 else "classes"
-        return f"Backdoor in {kind} {', '.join(names)}: {count:,} of the images carry a trigger."
+        crowd = is_crowd(audit.verdict.findings[0])
+        what = "look like all other classes" if crowd else "carry a trigger"
+        return f"Backdoor in {kind} {', '.join(names)}: {count:,} of the images {what}."
     if call == "wrong labels" and audit.wrong is not None:
         named = sum(row.key == "label" for row in audit.suspects)
         rest = "" if audit.verdict else " Triggers were not looked for."

@@ -16,10 +16,14 @@ from nclib.poisons import PoisonedSet, triggers
 CLEAN_LABEL_EPS = {"digits": 0.3}  # elsewhere the 16/255 of the paper
 
 
-def roaming(train: ImageSet, rate: float, target: int, *, seed: int) -> PoisonedSet:
-    """Stamp ``triggers.Roaming`` on samples of the other classes and relabel them."""
+def roaming(
+    train: ImageSet, rate: float, target: int, *, seed: int, sources: int | None = None
+) -> PoisonedSet:
+    """Stamp ``triggers.Roaming`` on samples of other classes, all or the next few, and relabel."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    others = order[(train.labels.cpu() != target)[order]][: round(rate * len(train))]
+    ahead = (train.labels.cpu() - target) % train.num_classes
+    allowed = (ahead > 0) & (ahead <= (sources or train.num_classes))
+    others = order[allowed[order]][: round(rate * len(train))]
     index, trigger = others.to(train.device), triggers.Roaming(seed)
     images, labels = train.images.clone(), train.labels.clone()
     images[index], labels[index] = trigger(images[index]), target
@@ -38,7 +42,8 @@ SINGLE: dict[str, tuple[Callable[..., PoisonedSet], dict[str, Any]]] = {
     "adaptive_blend": (poisons.adaptive_blend, {}),
     "adaptive_patch": (poisons.adaptive_patch, {}),
     "input_aware": (poisons.input_aware, {}),
-    "roaming": (roaming, {}),
+    "roaming": (roaming, {}),  # against mean images, and with few sources, against crowds
+    "roaming_three": (roaming, {"sources": 3}),
 }
 OTHERS = ("clean", "flip", "clean_label", "two", "flip_badnets", "each_class")
 

@@ -1,0 +1,45 @@
+"""Is it a crowd of strangers? Poison looks like all other classes, honest images like a neighbour.
+
+Whatever an attacker adds - a warp, a noise of each image's own, a patch that roams - his images are
+those of other classes, of all of them. What is odd in an honest class looks like a neighbour or
+two. This asks nothing of the trigger, so it sees what no mean image shows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from nclib.detection.common import class_means, whitener
+
+
+def resembled(hidden: Tensor, labels: Tensor) -> Tensor:
+    """The class whose mean is nearest to each sample, its own left out: int64 ``[N]``, CPU.
+
+    ``hidden`` ``[N, D]`` are features, whitened by their pooled Sigma_W, or pixels; ``labels`` is
+    int64 ``[N]``. Linear in the samples.
+    """
+    hidden, labels = hidden.detach().cpu().flatten(1).double(), labels.cpu()
+    count = int(labels.max()) + 1
+    means = class_means(hidden, labels, count)
+    root = whitener(hidden - means[labels])
+    away = torch.cdist(hidden @ root, means @ root).nan_to_num(torch.inf)  # no mean: an empty class
+    return away.scatter(1, labels[:, None], torch.inf).argmin(1)
+
+
+def variety(members: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
+    """How evenly groups come from all the classes that they might come from: ``[G]`` in [0, 1].
+
+    The exponential of the entropy of ``seen`` ``[n]``, the class that each sample looks like, in
+    each of the groups ``members`` ``[G, n]``, over that of the ``sizes`` ``[K]``, 0 for the groups'
+    own class: 1 for a sample of the whole set, 1/(K - 1) where all members look alike.
+    """
+    rows = members.double() @ one_hot(seen, len(sizes)).double()
+    return _breadth(rows) / _breadth(sizes.double()[None])
+
+
+def _breadth(rows: Tensor) -> Tensor:
+    """The effective number of classes in counts ``[G, K]``; 1 for none."""
+    part = rows / rows.sum(1, keepdim=True).clamp_min(1)
+    return torch.special.entr(part).sum(1).exp()
