@@ -201,7 +201,7 @@ const Playground = (() => {
   let theme = {};
   function retheme() {
     theme = Object.fromEntries(["ink", "soft", "line", "ground", "accent"].map((n) => [n, css(n)]));
-    document.querySelectorAll("#networks canvas").forEach((canvas) => { canvas.behind = null; });
+    document.querySelectorAll("#networks canvas, #verdicts canvas").forEach((canvas) => { canvas.behind = null; });
     if (live) wake();
   }
 
@@ -318,8 +318,11 @@ const Playground = (() => {
     const here = live.fall < 1 ? along(path, live.fall ** 2) : path.at(-1);
     dot(context, here, 8, theme.ground);
     dot(context, here, 6.5, theme.accent);
-    card.minis.forEach((mini, l) => {
-      const [small, to] = backdrop(mini, net, l, false);
+    const last = net.layers.length - 1;
+    [...card.minis, card.strip].forEach((mini, at) => {
+      if (!mini.clientWidth) return; // the strip is for narrow screens
+      const l = Math.min(at, last), [small, to] = backdrop(mini, net, l, false);
+      if (mini === card.strip && view.trail.length > 1) trace(small, view.trail.map(to), theme.accent, 1.5);
       dot(small, to(view.shown[l]), 4.6, theme.ground);
       dot(small, to(view.shown[l]), 3.6, theme.accent);
     });
@@ -369,7 +372,7 @@ const Playground = (() => {
       card.verdict.className = `verdict ${known ? (right ? "right" : "wrong") : ""}`;
       card.what.textContent = `${name}${known ? (right ? " ✓" : " ✗") : ""}`;
       card.sure.textContent = share > 0.995 ? ">99%" : percent(share);
-      card.captions.forEach((caption, l) => { caption.textContent = `${l + 1}: ${set.classes[view.near[l]]}`; });
+      card.captions.forEach((caption, l) => { caption.textContent = `layer ${l + 1}: ${set.classes[view.near[l]]}`; });
       const path = view.near.map((k) => set.classes[k]).join(", ");
       card.simplex.setAttribute("aria-label", `Simplex of the network ${NAMES[kind]}: nearest corners, layer by layer: ${path}.`);
       card.certificate.replaceChildren(...promise(view));
@@ -418,8 +421,9 @@ const Playground = (() => {
       networks.append(make("article", { className: "network" }, title, about, card.simplex, layers, card.certificate));
       card.what = make("span", {});
       card.sure = make("span", { className: "sure" });
-      card.verdict = make("div", { className: "verdict" }, make("span", { className: "who", textContent: NAMES[kind] }),
-        make("span", { className: "what" }, card.what, " ", card.sure));
+      card.strip = make("canvas");
+      const who = make("span", { className: "who", textContent: NAMES[kind] });
+      card.verdict = make("div", {}, who, make("span", { className: "what" }, card.what, " ", card.sure), card.strip);
       verdicts.append(card.verdict);
       return card;
     });
@@ -484,6 +488,7 @@ const Playground = (() => {
 
   function numbers() {
     byId("eps-said").textContent = `${byId("eps").value}/255`;
+    byId("knows").disabled = byId("squeezer").value === "none";
     byId("sigma-said").textContent = sigma().toFixed(2);
   }
 
@@ -507,7 +512,10 @@ const Playground = (() => {
     document.querySelectorAll("input[name=attack]").forEach((input) => input.addEventListener("change", () => wake("world")));
     for (const id of ["eps", "against", "towards", "knows"]) byId(id).addEventListener("input", () => { numbers(); wake("world"); });
     for (const id of ["stuck", "colour"]) byId(id).addEventListener("input", () => { hint(); wake("world"); });
-    byId("squeezer").addEventListener("input", () => wake(byId("knows").checked ? "world" : "seen"));
+    byId("squeezer").addEventListener("input", () => {
+      numbers();
+      wake(byId("knows").checked ? "world" : "seen");
+    });
     for (const id of ["sigma", "voting"]) byId(id).addEventListener("input", () => { numbers(); wake("seen"); });
     byId("back").addEventListener("click", () => {
       state.shift = [0, 0];
