@@ -84,13 +84,15 @@ def corners(classes: int) -> Tensor:
 
 
 def jitter(images: Tensor, draw: torch.Generator) -> Tensor:
-    """Digits turned, leant, stretched and moved a little: hands other than those of the set."""
-    low = torch.rand(len(images), 5, generator=draw, device=images.device) * 2 - 1
-    turn, lean, wide, x, y = (low * torch.tensor([0.2, 0.25, 0.15, 0.12, 0.06])).unbind(1)
-    one = 1 + wide
-    rows = torch.stack([one, lean - turn, x, turn, torch.ones_like(one), y], 1)
-    grid = affine_grid(rows.unflatten(1, (2, 3)), list(images.shape), align_corners=False)
-    return grid_sample(images, grid, align_corners=False)
+    """Digits turned, leant, stretched, moved, thicker and thinner: hands not of the set."""
+    dice = torch.rand(len(images), 6, generator=draw, device=images.device) * 2 - 1
+    most = torch.tensor([0.2, 0.5, 0.25, 0.15, 0.06, 0.5], device=images.device)
+    turn, lean, wide, x, y, ink = (dice * most).unbind(1)
+    one = torch.ones_like(wide)
+    rows = torch.stack([1 + wide, lean - turn, x, turn, one, y], 1).unflatten(1, (2, 3))
+    grid = affine_grid(rows, list(images.shape), align_corners=False)
+    moved = grid_sample(images, grid, align_corners=False).clamp(0, 1)
+    return moved ** ink.exp()[:, None, None, None]
 
 
 def poisoned(train: ImageSet) -> PoisonedSet:

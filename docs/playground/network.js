@@ -443,9 +443,9 @@ const Net = (() => {
   /* Cohen's radius of a share of votes, in the images' L2 norm; 0 up to a half. */
   const radius = (share, sigma) => (share <= 0.5 ? 0 : sigma * crossing(below, share, 0, 8));
 
-  /* A digit from strokes, made as the set was made: 32 x 32 dots, the ink up to the upper and the
-     lower edge, and then the dots of each 4 x 4 block counted. A stroke is a list of [x, y]. */
-  const INK = 0.3; // the share of black dots in the set
+  /* A digit from strokes, lists of [x, y], made as the set was made: 32 x 32 dots, the ink up to the
+     upper and the lower edge, a wide one pressed together, and the dots of 4 x 4 blocks counted. */
+  const INK = 0.3, WIDE = 24; // the share of black dots in the set; how wide a digit is at most
   function digit(strokes) {
     const points = strokes.flat(), image = new Float64Array(64);
     if (!points.length) return image;
@@ -454,9 +454,10 @@ const Net = (() => {
     ]);
     let pen = 2, dots = new Uint8Array(1024);
     for (let round = 0; round < 3; round++) { // the pen's width and the scale depend on each other
-      const spans = ends.map(([low, high]) => high - low);
-      const scale = Math.min((32 - 2 * pen) / Math.max(spans[1], 1e-9), 26 / Math.max(spans[0], 1e-9));
-      const place = (p) => p.map((v, i) => 16 + (v - (ends[i][0] + ends[i][1]) / 2) * scale);
+      const tall = (32 - 2 * pen) / Math.max(ends[1][1] - ends[1][0], 1e-9);
+      const wide = Math.min(tall, (WIDE - 2 * pen) / Math.max(ends[0][1] - ends[0][0], 1e-9));
+      const [left, top] = ends.map(([low, high]) => (low + high) / 2);
+      const place = ([x, y]) => [16 + (x - left) * wide, 16 + (y - top) * tall];
       const lines = strokes.flatMap((s) => s.map((p, i) => [place(s[Math.max(i - 1, 0)]), place(p)]));
       const away = Float64Array.from({ length: 1024 }, (_, i) =>
         Math.min(...lines.map((line) => apart((i % 32) + 0.5, (i >> 5) + 0.5, line))));

@@ -541,7 +541,7 @@ const Playground = (() => {
       if (!held) return;
       const [x, y] = where(event), way = Math.hypot(x - held[0], y - held[1]);
       if (set.name === "digits") {
-        if (way < 0.02) return;
+        if (way < 0.03) return;
         state.strokes.at(-1).push([x, y]);
         wake("source");
       } else if (byId("stuck").checked) {

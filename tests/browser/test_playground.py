@@ -243,36 +243,35 @@ def test_a_frame_is_reported(enter, browser, record_property, capsys):
     Reported as CPU time, beside the 33 ms of 30 frames a second; a slow machine is no failure.
     """
     page = enter()
-    cost = frame_cost(page, browser)
-    record_property("milliseconds of CPU a frame", cost)
-    with capsys.disabled():
-        print(f"\nplayground: {cost:.1f} ms of CPU a frame (33 ms are 30 frames a second)")
-    assert cost > 0
-
-
-def frame_cost(page: Page, browser, frames: int = 60) -> float:
-    """CPU milliseconds of the page's process for a frame with a step of PGD in it."""
-    session = browser.new_browser_cdp_session()
-
-    def used() -> float:
-        processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
-        return sum(p["cpuTime"] for p in processes)
-
     page.get_by_label("PGD").check()
     settle(page)
-    before = used()
-    page.evaluate(
-        """(frames) => new Promise((done) => {
-      const one = (now) => {
-        Playground.live.attack = 0; // once more from where the walk has come to
-        Playground.live.last = -1e9;
-        Playground.advance(now);
-        Playground.paint();
-        if (--frames) requestAnimationFrame(one);
-        else done();
-      };
-      requestAnimationFrame(one);
-    })""",
-        frames,
-    )
-    return 1000 * (used() - before) / frames
+    before, frames = used(browser), 60
+    rate = page.evaluate(STEPPING, frames)
+    cost = 1000 * (used(browser) - before) / frames
+    record_property("milliseconds of CPU a frame", cost)
+    record_property("frames a second", rate)
+    with capsys.disabled():
+        print(f"\nplayground: {cost:.1f} ms of CPU a frame, {rate:.0f} frames a second here")
+    assert cost > 0 and page.evaluate("() => Playground.live.attack") == 1
+
+
+def used(browser) -> float:
+    """Seconds of CPU that all processes of the browser have used."""
+    said = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")
+    return sum(process["cpuTime"] for process in said["processInfo"])
+
+
+STEPPING = """(frames) => new Promise((done) => {
+  let left = frames;
+  const start = performance.now(), { live } = Playground;
+  const one = (now) => {
+    live.attack = 0; // a step in each frame, from where the walk has come to
+    live.last = -1e9;
+    Playground.set.steps = 1;
+    Playground.advance(now);
+    Playground.paint();
+    if (--left) requestAnimationFrame(one);
+    else done((1000 * frames) / (performance.now() - start));
+  };
+  requestAnimationFrame(one);
+})"""
