@@ -1,13 +1,15 @@
-"""Adversarial training of an MLP on the digits: data/results/adversarial.csv, read by lesson 09.
+"""Adversarial training of small networks: data/results/adversarial.csv, read by lesson 09.
 
-``make results-adversarial`` runs four parts over three seeds: "ways" (one step, seven, TRADES,
+``make results-adversarial`` runs three parts over three seeds: "ways" (one step, seven, TRADES,
 at four eps), "poison" (a blended backdoor over its strength and the eps of training), and "long"
-(collapse under true and predicted labels). Finished rows are kept.
+(collapse under true and predicted labels): all of them with an MLP on the digits, and the poison
+with lesson 09's own CNN on the road signs, too. Finished rows are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 
 from torch import nn
@@ -17,7 +19,7 @@ from nclib import activations, attacks, data, device, geometry, models, poisons,
 from nclib.data import ImageSet
 from nclib.defenses import adversarial_training as hardened
 
-KEY = ("part", "way", "trained_eps", "strength", "epochs", "seed", "measure", "eps")
+KEY = ("dataset", "part", "way", "trained_eps", "strength", "epochs", "seed", "measure", "eps")
 BUDGETS = (0.1, 0.2, 0.3, 0.4)
 WAYS: dict[str, Callable] = {
     "one step": lambda eps, _: hardened.fast_training(eps, eps, random_start=False),
@@ -26,7 +28,7 @@ WAYS: dict[str, Callable] = {
     "TRADES": lambda eps, beta: hardened.trades(eps, beta, steps=3),
 }
 ALPHAS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-JOBS = [
+DIGITS = [
     ("ways", "ordinary", 0, 0, 12),
     *(("ways", "one step", eps, 0, 24) for eps in BUDGETS),
     *(("ways", "7 steps", eps, 0, 12) for eps in BUDGETS),
@@ -37,6 +39,15 @@ JOBS = [
     *(("long", "ordinary", 0, 0, epochs) for epochs in (12, 150)),
     *(("long", "3 steps", eps, 0, epochs) for eps in (0.1, 0.2) for epochs in (12, 150)),
 ]
+SIGNS = [
+    ("poison", way, eps, alpha, 12)
+    for way, eps in (("ordinary", 0), ("3 steps", 0.063))  # .063 is 16/255
+    for alpha in (0, *ALPHAS[1::2])
+]
+SETS = {  # the jobs, what data.load gets, the network, its batch
+    "digits": (DIGITS, {"n_test": 300}, "mlp", 256),
+    "signs": (SIGNS, {"n_train": 1000, "n_test": 200, "size": 24, "difficulty": 0.5}, "cnn", 64),
+}
 
 
 def robust(net: nn.Module, test: ImageSet, eps: float) -> Iterator[tuple[str, float, float]]:
@@ -62,7 +73,7 @@ def collapsed(net: nn.Module, train: ImageSet) -> Iterator[tuple[str, float, flo
 
 
 def measured(
-    job: tuple, seed: int, train: ImageSet, test: ImageSet
+    job: tuple, seed: int, train: ImageSet, test: ImageSet, arch: str, batch: int
 ) -> Iterator[tuple[str, float, float]]:
     """Train one network and yield (measure, eps, value)."""
     part, way, eps, strength, epochs = job
@@ -71,8 +82,8 @@ def measured(
         bad = poisons.blended(train, 0.1, 0, alpha=strength or 0.1, seed=seed)
     given = bad if bad is not None and strength else train  # strength 0: the control, clean images
     loss = WAYS[way](eps, strength) if eps else None
-    net = models.build("mlp", train, seed=seed)
-    recipe = {"epochs": epochs, "lr": 0.1, "batch_size": 256, "seed": seed, "progress": False}
+    net = models.build(arch, train, seed=seed)
+    recipe = {"epochs": epochs, "lr": 0.1, "batch_size": batch, "seed": seed, "progress": False}
     training.fit(net, given, loss=loss, cache=False, **recipe)
     if part == "ways":
         yield from robust(net, test, eps)
@@ -80,6 +91,8 @@ def measured(
         yield from collapsed(net, train)
     elif strength:
         yield "success", 0, poisons.metrics.success(net, bad, test)
+        told = training.predict(net, test.images)[test.labels != 0].argmax(1)
+        yield "without the trigger", 0, float((told == 0).double().mean())
         yield "accuracy", 0, training.accuracy(net, test)
     else:
         for alpha in ALPHAS:
@@ -90,20 +103,22 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     options = parser.parse_args()
     dev = device.pick()
-    train, test = data.load("digits", n_test=300, device=dev)
     table = Table("adversarial", KEY)
-    done = {tuple(row[name] for name in KEY[:6]) for row in table.rows.values()}
-    for seed in options.seeds:
-        for job in JOBS:
-            if tuple(map(str, (*job, seed))) in done:
+    done = {tuple(row[name] for name in KEY[:7]) for row in table.rows.values()}
+    for name, seed in itertools.product(options.sets, options.seeds):
+        jobs, given, arch, batch = SETS[name]
+        train, test = data.load(name, device=dev, **given)
+        for job in jobs:
+            if tuple(map(str, (name, *job, seed))) in done:
                 continue
-            print(*job, seed, flush=True)
-            key = dict(zip(KEY, (*job, seed), strict=False))
+            print(name, *job, seed, flush=True)
+            key = dict(zip(KEY, (name, *job, seed), strict=False))
             rows = [
-                key | {"measure": name, "eps": eps, "value": value} | facts(dev)
-                for name, eps, value in measured(job, seed, train, test)
+                key | {"measure": measure, "eps": eps, "value": value} | facts(dev)
+                for measure, eps, value in measured(job, seed, train, test, arch, batch)
             ]
             table.append(*rows)
     print(f"wrote {table.path}")
