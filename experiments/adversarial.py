@@ -3,7 +3,7 @@
 ``make results-adversarial`` runs three parts over three seeds: "ways" (one step, seven, TRADES,
 at four eps), "poison" (a blended backdoor over its strength and the eps of training), and "long"
 (collapse under true and predicted labels): all of them with an MLP on the digits, and the poison
-with lesson 09's own CNN on the road signs, too. Finished rows are kept.
+with a small CNN on the road signs, too. Finished rows are kept.
 """
 
 from __future__ import annotations
