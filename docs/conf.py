@@ -93,7 +93,16 @@ def plain_bars(app: Sphinx, what: str, name: str, obj: object, options, lines: l
         lines[i] = "``".join(parts)
 
 
+def name_empty_headers(app: Sphinx, document: nodes.document) -> None:
+    """A header cell that is empty, above the names of the rows, says so to who cannot see it."""
+    for entry in (e for head in document.findall(nodes.thead) for e in head.findall(nodes.entry)):
+        if not entry.astext().strip():
+            entry.clear()
+            entry += nodes.paragraph("", "", nodes.inline("", "name", classes=["visually-hidden"]))
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", name_empty_headers)
     methods.__dict__["Case"] = cells.Case  # known to type checkers alone, and capstone has a Case
     app.connect("autodoc-process-docstring", plain_bars)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))

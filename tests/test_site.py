@@ -252,9 +252,9 @@ def test_the_front_page_has_a_card_for_each_lesson(tmp_path):
         card = front_page.card(path, tmp_path / front_page.PICTURES)
         assert card in page and f"](notebooks/{path.name})" in card
         assert asked[path.name[:2]] in card and "minutes in class" in card
-        assert len(re.match(r"`+\{container\} card\n!\[([^\]]+)\]", card)[1]) > 40
+        assert len(re.match(r"`+\{container\} lesson\n!\[([^\]]+)\]", card)[1]) > 40
         assert (tmp_path / front_page.PICTURES / f"{path.name[:2]}.webp").stat().st_size < 60_000
-    assert page.count("{container} card\n") == len(LESSONS)
+    assert page.count("{container} lesson\n") == len(LESSONS)
     assert page.count("{container} door\n") == 3
     for place in re.findall(r"\]\(((?:docs|notebooks)/[^)#]+)\)", page):
         assert (ROOT / place).exists(), place

@@ -15,7 +15,7 @@ CARDS, PICTURES = "<!-- cards -->", "pictures"
 EMBEDDED = re.compile(r"!\[(?P<alt>[^\]]*)\]\(data:image/[\w+]+;base64,(?P<data>[^)]+)\)")
 IN_CLASS = re.compile(r"\*\*Minutes in class:\*\* (\d+(?: to \d+)?)")
 WIDTH = 640  # pixels of a card's picture
-CARD = """````{{container}} card
+CARD = """````{{container}} lesson
 ![{alt}]({picture})
 
 [**{number} {name}**]({lesson})
