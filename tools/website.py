@@ -91,7 +91,8 @@ def write_api(folder: Path) -> None:
     rooms: dict[str, list[str]] = {}
     for path in sorted((ROOT / "nclib").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if not re.search(r"\.lesson\d\d$|^nclib$", name):  # the checks of a lesson: its answers
+        # not the checks of a lesson, which are its answers, nor a room's command, which would run
+        if not re.search(r"\.lesson\d\d$|^nclib$|^nclib\.\w+\.__main__$", name):
             rooms.setdefault(name.split(".")[1], []).append(name)
     for room, names in rooms.items():
         page = [f"# nclib.{room}", _automodule(names[0])]

@@ -195,7 +195,14 @@ def _stopped(rows: pd.DataFrame, dataset: str) -> str:
         counts = f"{row.stopped} of {row.attacks}"
         cells = (row.needs, counts, f"{row.worst:.2f}", f"{row.cost:.3f}", removed)
         lines.append(f"| `{method}` | " + " | ".join(cells) + f" | {row.seconds:.1f} |")
-    return "\n".join(lines) + "\n"
+    return f"{_all_stopped(table)}\n\n" + "\n".join(lines) + "\n"
+
+
+def _all_stopped(table: pd.DataFrame) -> str:
+    """Who stops every attack, in a sentence."""
+    names = [f"`{m}`" for m in table.index[(table.stopped == table.attacks) & (table.attacks > 0)]]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+    return f"Every attack that succeeds undefended is stopped by {listed or 'no method'}."
 
 
 def document(rows: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -240,13 +247,22 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 def _markdown(table: pd.DataFrame, dataset: str, metric: str) -> str:
     mean, low, high = (matrix(table, dataset, metric, k) for k in ("mean", "low", "high"))
-    lines = _header(mean.columns)
+    whole = mean.dropna()  # means of different columns compare nothing
+    lines = [_ends(whole.mean(axis=1), metric), ""] if len(whole) else []
+    lines += _header(mean.columns)
     for method in mean.index:
         cells = [
             _cell(mean.at[method, c], low.at[method, c], high.at[method, c]) for c in mean.columns
         ]
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _ends(means: pd.Series, metric: str) -> str:
+    """The best and the worst method over all columns, in a sentence."""
+    order = means.sort_values(ascending=metric == "asr", kind="stable")
+    ends = [f"`{order.index[i]}` ({order.iloc[i]:.2f})" for i in (0, -1)]
+    return f"In the mean over the columns, the best is {ends[0]} and the worst {ends[1]}."
 
 
 def _header(columns: Collection[str]) -> list[str]:
