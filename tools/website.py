@@ -120,7 +120,8 @@ def main(arguments: list[str]) -> int:
     gather()
     if "--no-build" in arguments:
         return 0
-    shutil.rmtree(HTML, ignore_errors=True)
+    for stale in (HTML, HTML.with_name("site-doctrees")):
+        shutil.rmtree(stale, ignore_errors=True)
     if build():
         print("the site has warnings, see above")
         return 1

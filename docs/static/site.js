@@ -1,5 +1,5 @@
 // What the reader guesses stands in the table that reveals; the front page's picture can be stopped;
-// a fold of the list of pages has a name.
+// a fold of the list of pages has a name, and a formula that is too wide can be scrolled by keyboard.
 for (const form of document.querySelectorAll("fieldset.nclib-quiz")) {
   const note = () => {
     const choice = form.querySelector("input:checked");
@@ -24,3 +24,5 @@ for (const moving of document.querySelectorAll(".moving")) {
 }
 for (const fold of document.querySelectorAll(".bd-links summary"))
   fold.setAttribute("aria-label", `Pages below ${fold.closest("li").querySelector("a").textContent.trim()}`);
+for (const box of document.querySelectorAll("div.formula, p:has(> math)"))
+  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
