@@ -95,7 +95,7 @@ def write_api(folder: Path) -> None:
         if not re.search(r"\.lesson\d\d$|^nclib$|^nclib\.\w+\.__main__$", name):
             rooms.setdefault(name.split(".")[1], []).append(name)
     for room, names in rooms.items():
-        page = [f"# nclib.{room}", _automodule(names[0])]
+        page = [f"# nclib.{room}".replace("__", r"\_\_"), _automodule(names[0])]
         for name in names[1:]:
             page += [f"## {name}", _automodule(name)]
         (folder / f"{room}.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
