@@ -2,7 +2,7 @@
 
 On road signs and on digits three small networks each: one of the clean set, one of a set in which
 a sticker was planted, one trained under noise. They are written as they are measured, with weights
-of eight bits, into docs/playground/weights.js, which ``load`` reads back. Two minutes on one core.
+of eight bits, into docs/playground/weights.js, which ``load`` reads back. A minute of one core.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The playground: its weights are what the package computes, and its page is whole.
 
-In a browser: tests/browser/test_playground.py. With node at hand the same checks run here.
+In a browser: tests/browser/test_playground_page.py. With node at hand the same checks run here.
 """
 
 from __future__ import annotations
@@ -131,8 +131,21 @@ def test_the_page_is_whole_and_fetches_nothing(tmp_path):
     ids = set(re.findall(r'\bid="([\w-]+)"', page))
     assert set(re.findall(r'byId\("([\w-]+)"\)', script)) <= ids
     assert set(re.findall(r'getElementById\("(\w+)"\)', script)) <= ids
+    everything = "".join(path.read_text() for path in FOLDER.glob("*.js"))
     for word in ("http:", "https:", "fetch(", "import "):
-        assert word not in script + (FOLDER / "network.js").read_text(), word
+        assert word not in everything, word
+
+
+@pytest.mark.parametrize("number", ["01", "02", "06", "12"])
+@pytest.mark.parametrize("folder", ["notebooks", "exercises"])
+def test_lessons_lead_to_the_page(folder, number):
+    (path,) = (ROOT / folder).glob(f"{number}_*.ipynb")
+    asked = re.search(r"\.\./docs/playground/index\.html(?:#(\w+))?", path.read_text())
+    assert asked and f'id="{asked[1] or "intro"}"' in (FOLDER / "index.html").read_text()
+
+
+def test_the_front_page_leads_to_it():
+    assert "docs/playground/index.html" in (ROOT / "docs" / "index.md").read_text()
 
 
 def test_the_page_explains_itself_in_under_fifty_words():

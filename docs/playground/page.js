@@ -10,17 +10,17 @@ const Playground = (() => {
     return node;
   };
   const NAMES = { clean: "clean", poisoned: "poisoned", noisy: "under noise" };
-  const HUES = [
-    "#d1495b", "#d9741a", "#a8821a", "#5f9a45", "#1f9684",
-    "#1d84b5", "#5b6bd0", "#8e5bb5", "#c2549d", "#7b8087",
-  ];
   const STEP = 60; // milliseconds between two steps of an attack: slow enough to be seen
   const BUDGET = 14, MOST = 60; // milliseconds of a frame for noisy copies; where frames are slow
   const CHOOSE = 100; // draws that choose the class which the others count
+  const WAYS = {
+    ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0],
+  };
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
   const state = { name: "signs", index: 0, strokes: [], shift: [0, 0], pen: [0.5, 0.2], down: false };
   const sets = {};
+  const { along, backdrop, dot, pixels, sized, theme, trace } = Paint;
   let set, live, running = false, since = 0;
 
   /* One half of the page, its networks made ready at first use. */
@@ -49,7 +49,7 @@ const Playground = (() => {
   /* What is computed: the picture (`source`, with the sticker `world`, attacked `image`, squeezed
      `seen`) and what each network makes of it. */
   const fresh = () => ({
-    changed: "source", attack: 0, last: 0, dots: [],
+    changed: "source", attack: 0, last: 0,
     views: set.networks.map(() => ({ shown: null, trail: [], votes: null, crowd: [] })),
   });
 
@@ -197,132 +197,30 @@ const Playground = (() => {
   }
 
   /* Painting. */
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  let theme = {};
   function retheme() {
-    theme = Object.fromEntries(["ink", "soft", "line", "ground", "accent"].map((n) => [n, css(n)]));
-    document.querySelectorAll("#networks canvas, #verdicts canvas").forEach((canvas) => { canvas.behind = null; });
+    Paint.retheme();
+    for (const canvas of document.querySelectorAll("main canvas")) canvas.behind = null;
     if (live) wake();
-  }
-
-  /* A canvas as fine as the screen; its context draws in CSS pixels. */
-  function sized(canvas) {
-    const ratio = devicePixelRatio || 1, width = canvas.clientWidth;
-    if (canvas.width !== Math.round(width * ratio)) {
-      canvas.width = canvas.height = Math.round(width * ratio);
-      canvas.behind = null;
-    }
-    const context = canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    return [context, width];
-  }
-
-  function pixels(canvas, image, [channels, height, width]) {
-    canvas.width = width;
-    canvas.height = height;
-    const data = new ImageData(width, height), size = width * height;
-    for (let i = 0; i < size; i++) {
-      for (let c = 0; c < 3; c++) data.data[4 * i + c] = 255 * image[(channels === 3 ? c : 0) * size + i];
-      data.data[4 * i + 3] = 255;
-    }
-    canvas.getContext("2d").putImageData(data, 0, 0);
-  }
-
-  const dot = (context, [x, y], radius, colour) => {
-    context.fillStyle = colour;
-    context.beginPath();
-    context.arc(x, y, radius, 0, 7);
-    context.fill();
-  };
-
-  /* From the map of the simplex to a canvas of this width. */
-  const onto = (width, labelled) => {
-    const reach = width * (labelled ? 0.33 : 0.4);
-    return ([x, y]) => [width / 2 + reach * x, width / 2 + reach * y];
-  };
-
-  /* What does not move: the edges, the training images, the class means, the names. */
-  function backdrop(canvas, net, layer, labelled) {
-    const [context, width] = sized(canvas);
-    if (canvas.behind) {
-      context.clearRect(0, 0, width, width);
-      context.drawImage(canvas.behind, 0, 0, width, width);
-      return [context, onto(width, labelled)];
-    }
-    context.clearRect(0, 0, width, width);
-    const at = onto(width, labelled), count = net.classes;
-    const ends = set.classes.map((_, k) => at(Net.corner(k, count)));
-    context.strokeStyle = theme.line;
-    context.lineWidth = labelled ? 0.6 : 0.3;
-    context.beginPath();
-    ends.forEach(([x, y], i) => ends.slice(i + 1).forEach(([u, v]) => {
-      context.moveTo(x, y);
-      context.lineTo(u, v);
-    }));
-    context.stroke();
-    const places = (flat) => Array.from({ length: flat.length / 2 }, (_, i) => at([flat[2 * i], flat[2 * i + 1]]));
-    const cloud = places(net.cloud[layer]);
-    context.globalAlpha = 0.35;
-    cloud.forEach((p, i) => dot(context, p, labelled ? 2 : 1.1, HUES[Math.floor((i * count) / cloud.length)]));
-    context.globalAlpha = 1;
-    places(net.means[layer]).forEach((p, k) => {
-      dot(context, p, labelled ? 5 : 2.6, theme.ground);
-      dot(context, p, labelled ? 4 : 2, HUES[k]);
-    });
-    if (labelled) name(context, at, width);
-    canvas.behind = document.createElement("canvas");
-    canvas.behind.width = canvas.behind.height = canvas.width;
-    canvas.behind.getContext("2d").drawImage(canvas, 0, 0);
-    return [context, at];
-  }
-
-  /* The names of the classes around their corners; two words in two lines. */
-  function name(context, at, width) {
-    context.fillStyle = theme.ink;
-    context.font = "12px system-ui, sans-serif";
-    context.textBaseline = "middle";
-    context.textAlign = "center";
-    set.classes.forEach((words, k) => {
-      const [x, y] = at(Net.corner(k, set.classes.length).map((v) => 1.32 * v)), lines = words.split(" ");
-      const half = Math.max(...lines.map((line) => context.measureText(line).width)) / 2;
-      const middle = Math.min(Math.max(x, half + 1), width - half - 1);
-      lines.forEach((line, i) => context.fillText(line, middle, y + 13 * (i - (lines.length - 1) / 2)));
-    });
-  }
-
-  function trace(context, points, colour, width) {
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.lineJoin = "round";
-    context.beginPath();
-    points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
-    context.stroke();
-  }
-
-  /* The point so far along a chain of points. */
-  function along(points, share) {
-    const way = share * (points.length - 1), low = Math.min(Math.floor(way), points.length - 2);
-    return points[low].map((v, i) => v + (points[low + 1][i] - v) * (way - low));
   }
 
   function paintNetwork(i) {
     const { net } = set.networks[i], view = live.views[i], card = cards[i];
-    const [context, at] = backdrop(card.simplex, net, net.layers.length - 1, true);
+    const last = net.layers.length - 1;
+    const [context, at] = backdrop(card.simplex, net, last, set.classes, true);
     context.globalAlpha = 0.5;
     view.crowd.forEach((p) => dot(context, at(p), 2, theme.ink));
     context.globalAlpha = 1;
     const path = view.shown.map(at);
     trace(context, path, theme.soft, 1.2);
     path.forEach((p) => dot(context, p, 2.5, theme.soft));
-    if (view.trail.length > 1) trace(context, view.trail.map(at), theme.accent, 2);
+    trace(context, view.trail.map(at), theme.accent, 2);
     const here = live.fall < 1 ? along(path, live.fall ** 2) : path.at(-1);
     dot(context, here, 8, theme.ground);
     dot(context, here, 6.5, theme.accent);
-    const last = net.layers.length - 1;
     [...card.minis, card.strip].forEach((mini, at) => {
       if (!mini.clientWidth) return; // the strip is for narrow screens
-      const l = Math.min(at, last), [small, to] = backdrop(mini, net, l, false);
-      if (mini === card.strip && view.trail.length > 1) trace(small, view.trail.map(to), theme.accent, 1.5);
+      const l = Math.min(at, last), [small, to] = backdrop(mini, net, l, set.classes);
+      if (mini === card.strip) trace(small, view.trail.map(to), theme.accent, 1.5);
       dot(small, to(view.shown[l]), 4.6, theme.ground);
       dot(small, to(view.shown[l]), 3.6, theme.accent);
     });
@@ -372,26 +270,33 @@ const Playground = (() => {
       card.verdict.className = `verdict ${known ? (right ? "right" : "wrong") : ""}`;
       card.what.textContent = `${name}${known ? (right ? " ✓" : " ✗") : ""}`;
       card.sure.textContent = share > 0.995 ? ">99%" : percent(share);
-      card.captions.forEach((caption, l) => { caption.textContent = `layer ${l + 1}: ${set.classes[view.near[l]]}`; });
-      const path = view.near.map((k) => set.classes[k]).join(", ");
-      card.simplex.setAttribute("aria-label", `Simplex of the network ${NAMES[kind]}: nearest corners, layer by layer: ${path}.`);
+      const near = view.near.map((k) => set.classes[k]);
+      card.captions.forEach((caption, l) => { caption.textContent = `layer ${l + 1}: ${near[l]}`; });
+      card.simplex.setAttribute("aria-label",
+        `Simplex of the network ${NAMES[kind]}: nearest corners, layer by layer: ${near.join(", ")}.`);
       card.certificate.replaceChildren(...promise(view));
       said.push(`${NAMES[kind]}: ${name}`);
     });
-    byId("seen").setAttribute("aria-label", `What the networks see: ${known ? set.classes[truth()] : "your digit"}`);
-    const sentence = said.join("; ");
+    const picture = known ? set.classes[truth()] : "your digit";
+    byId("seen").setAttribute("aria-label", `What the networks see: ${picture}`);
     clearTimeout(tell.later);
-    tell.later = setTimeout(() => { if (byId("said").textContent !== sentence) byId("said").textContent = sentence; }, 500);
+    tell.later = setTimeout(announce, 500, said.join("; "));
+  }
+
+  function announce(sentence) {
+    if (byId("said").textContent !== sentence) byId("said").textContent = sentence;
   }
 
   function promise(view) {
     if (!byId("voting").checked) return [];
     if (!view.votes || live.drawn <= CHOOSE) return [`choosing: ${live.drawn} of ${CHOOSE} draws`];
     const { chosen, n, hits, share, radius, done } = certificate(view);
-    const count = `n = ${n}, α = ${DATA.alpha}: ${hits} say ${set.classes[chosen]}; share ≥ ${share.toFixed(3)}. `;
+    const name = set.classes[chosen], bound = share.toFixed(3);
+    const count = `n = ${n}, α = ${DATA.alpha}: ${hits} say ${name}; share ≥ ${bound}. `;
     if (!done) return [count, `Radius so far ${radius.toFixed(2)}.`];
     if (!radius) return [count, "No certificate."];
-    return [count, make("strong", { textContent: `Certified: ${set.classes[chosen]} within L2 radius ${radius.toFixed(2)}.` })];
+    const textContent = `Certified: ${name} within L2 radius ${radius.toFixed(2)}.`;
+    return [count, make("strong", { textContent })];
   }
 
   /* Building the page for a set. */
@@ -417,30 +322,32 @@ const Playground = (() => {
         layers.append(make("figure", {}, mini, caption));
       });
       card.certificate = make("p", { className: "certificate" });
-      const title = make("h2", { textContent: NAMES[kind] }), about = make("figcaption", { textContent: titles[kind] });
-      networks.append(make("article", { className: "network" }, title, about, card.simplex, layers, card.certificate));
+      networks.append(make("article", { className: "network" },
+        make("h2", { textContent: NAMES[kind] }), make("figcaption", { textContent: titles[kind] }),
+        card.simplex, layers, card.certificate));
       card.what = make("span", {});
       card.sure = make("span", { className: "sure" });
       card.strip = make("canvas");
       const who = make("span", { className: "who", textContent: NAMES[kind] });
-      card.verdict = make("div", {}, who, make("span", { className: "what" }, card.what, " ", card.sure), card.strip);
+      const said = make("span", { className: "what" }, card.what, " ", card.sure);
+      card.verdict = make("div", {}, who, said, card.strip);
       verdicts.append(card.verdict);
       return card;
     });
   }
 
   function gallery() {
+    const copies = set.labels.length / set.classes.length; // in a column; one class beside the other
     byId("gallery").replaceChildren(...set.labels.map((label, i) => {
-      const canvas = make("canvas"), input = make("input", { type: "radio", name: "image", checked: i === state.index });
-      const copy = set.labels.slice(0, i + 1).filter((l) => l === label).length;
-      input.setAttribute("aria-label", `${set.classes[label]}, image ${copy}`);
+      const checked = i === state.index;
+      const canvas = make("canvas"), input = make("input", { type: "radio", name: "image", checked });
+      input.setAttribute("aria-label", `${set.classes[label]}, image ${(i % copies) + 1}`);
       input.addEventListener("change", () => choose(i));
       pixels(canvas, set.image(i), set.shape);
-      return make("label", {}, input, canvas);
+      const place = make("label", {}, input, canvas);
+      place.style.gridArea = `${(i % copies) + 1} / ${Math.floor(i / copies) + 1}`;
+      return place;
     }));
-    // one row for the first image of each class, then the next
-    const copies = set.labels.length / set.classes.length;
-    [...byId("gallery").children].forEach((label, i) => { label.style.gridArea = `${(i % copies) + 1} / ${Math.floor(i / copies) + 1}`; });
   }
 
   function choose(i) {
@@ -473,7 +380,7 @@ const Playground = (() => {
     byId("colour").value = original();
     const option = (text, value) => make("option", { textContent: text, value });
     byId("against").replaceChildren(...set.networks.map(({ kind }, i) => option(NAMES[kind], i)));
-    byId("towards").replaceChildren(option("any other", "away"), ...set.classes.map((c, k) => option(c, k)));
+    byId("towards").replaceChildren(option("any other", "away"), ...set.classes.map(option));
     document.querySelector(`input[name=set][value=${name}]`).checked = true;
     live = fresh();
     build();
@@ -484,7 +391,10 @@ const Playground = (() => {
     wake("source");
   }
 
-  const original = () => `#${(set.sticker.colour ?? [1, 1, 1]).map((c) => Math.round(255 * c).toString(16).padStart(2, "0")).join("")}`;
+  function original() { // the colour of the training's sticker
+    const hex = (c) => Math.round(255 * c).toString(16).padStart(2, "0");
+    return `#${(set.sticker.colour ?? [1, 1, 1]).map(hex).join("")}`;
+  }
 
   function numbers() {
     byId("eps-said").textContent = `${byId("eps").value}/255`;
@@ -494,29 +404,37 @@ const Playground = (() => {
 
   /* The table of what the export measured. */
   function report() {
-    const columns = { accuracy: "right", fgsm: "FGSM", pgd: "PGD", sticker: "sticker", certified: "certified" };
-    const head = make("tr", {}, make("th", { scope: "col", textContent: "network" }),
-      ...Object.values(columns).map((text) => make("th", { scope: "col", textContent: text })));
-    const rows = set.networks.map(({ kind, measured }) => make("tr", {}, make("th", { scope: "row", textContent: NAMES[kind] }),
+    const columns = {
+      accuracy: "right", fgsm: "FGSM", pgd: "PGD", sticker: "sticker", certified: "certified",
+    };
+    const title = (scope, textContent) => make("th", { scope, textContent });
+    const heads = ["network", ...Object.values(columns)].map((text) => title("col", text));
+    const rows = set.networks.map(({ kind, measured }) => make("tr", {}, title("row", NAMES[kind]),
       ...Object.keys(columns).map((key) => make("td", { textContent: percent(measured[key], 1) }))));
-    byId("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+    const [head, body] = [make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)];
+    byId("table").replaceChildren(head, body);
     const strength = `${Math.round(255 * set.eps)}/255`, some = Math.min(500, set.test);
-    byId("notes").textContent = `${set.test} test images that no training saw: right as they are; right under an attack of ${strength} `
-      + `(${some} images); read as ${set.classes[set.target]} with the sticker; certified at radius ${set.sigma} `
-      + `(${DATA.certified} images, n = ${DATA.draws}, α = ${DATA.alpha}).`;
+    byId("notes").textContent = `${set.test} test images that no training saw: right as they are; `
+      + `right under an attack of ${strength} (${some} images); read as ${set.classes[set.target]} `
+      + `with the sticker; certified at radius ${set.sigma} (${DATA.certified} images, `
+      + `n = ${DATA.draws}, α = ${DATA.alpha}).`;
   }
 
   /* What a reader does. */
   function listen() {
-    document.querySelectorAll("input[name=set]").forEach((input) => input.addEventListener("change", () => enter(input.value)));
-    document.querySelectorAll("input[name=attack]").forEach((input) => input.addEventListener("change", () => wake("world")));
-    for (const id of ["eps", "against", "towards", "knows"]) byId(id).addEventListener("input", () => { numbers(); wake("world"); });
-    for (const id of ["stuck", "colour"]) byId(id).addEventListener("input", () => { hint(); wake("world"); });
+    const on = (selector, event, act) => {
+      const nodes = document.querySelectorAll(selector);
+      nodes.forEach((node) => node.addEventListener(event, () => act(node)));
+    };
+    on("input[name=set]", "change", (input) => enter(input.value));
+    on("input[name=attack]", "change", () => wake("world"));
+    on("#eps, #against, #towards, #knows", "input", () => { numbers(); wake("world"); });
+    on("#stuck, #colour", "input", () => { hint(); wake("world"); });
+    on("#sigma, #voting", "input", () => { numbers(); wake("seen"); });
     byId("squeezer").addEventListener("input", () => {
       numbers();
       wake(byId("knows").checked ? "world" : "seen");
     });
-    for (const id of ["sigma", "voting"]) byId(id).addEventListener("input", () => { numbers(); wake("seen"); });
     byId("back").addEventListener("click", () => {
       state.shift = [0, 0];
       byId("colour").value = original();
@@ -550,9 +468,10 @@ const Playground = (() => {
       }
       held = [x, y];
     });
-    for (const end of ["pointerup", "pointercancel"]) world.addEventListener(end, () => { held = null; });
+    world.addEventListener("pointerup", () => { held = null; });
+    world.addEventListener("pointercancel", () => { held = null; });
     world.addEventListener("keydown", (event) => {
-      const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0] }[event.key];
+      const way = WAYS[event.key];
       const on = byId("stuck").checked, far = on ? (set.sticker.cells ? 1 : 0.08) : 0.05;
       if (!way || !(on || set.name === "digits")) return;
       event.preventDefault();
@@ -567,7 +486,7 @@ const Playground = (() => {
 
   /* A stroke begins; what was in the picture before is gone. */
   function begin(place) {
-    if (!drawn()) document.querySelectorAll("#gallery input").forEach((input) => { input.checked = false; });
+    for (const input of document.querySelectorAll("#gallery input")) input.checked = false;
     state.strokes.push([place]);
     hint();
     wake("source");
@@ -604,5 +523,10 @@ const Playground = (() => {
   enter("signs");
   retheme();
   listen();
-  return { state, sets, half, advance, paint, certificate, get set() { return set; }, get live() { return live; }, get running() { return running; } };
+  return {
+    advance, paint,
+    get set() { return set; },
+    get live() { return live; },
+    get running() { return running; },
+  };
 })();
