@@ -15,7 +15,7 @@ STOREYS = {
     "use": {"course", "audit", "scoreboard", "__main__"},
     "pictures": {"plots"},
     "science": {*("attacks", "poisons", "detection", "correction", "defenses", "explain")}
-    | {"monitor"},
+    | {"monitor", "representation"},
     "ground": {*("device", "models", "training", "activations", "geometry", "cache", "journal")}
     | {"data", "doors", "fast", "places", "table"},
 }

@@ -1,0 +1,131 @@
+"""The checks of lesson 14 reject typical mistakes, each for its own reason."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from nclib.course import verdict
+
+
+def _means(support, labels):
+    return torch.stack([support[labels == c].mean(0) for c in range(int(labels.max()) + 1)])
+
+
+def by_product(support, labels, queries):
+    return (queries @ _means(support, labels).T).argmax(1)
+
+
+def by_neighbour(support, labels, queries):
+    return labels[torch.cdist(queries, support).argmin(1)]
+
+
+def farthest(support, labels, queries):
+    return torch.cdist(queries, _means(support, labels)).argmax(1)
+
+
+def distances(support, labels, queries):
+    return torch.cdist(queries, _means(support, labels))
+
+
+def cdnv(*, half=True, square=True, summed=True, pooled=False):
+    def answer(a, b):
+        spread = [(x - x.mean(0)).square() for x in (a, b)]
+        total = sum((s.sum(1) if summed else s.mean(1)).mean() for s in spread)
+        if pooled:
+            total = 2 * torch.cat(spread).sum(1).mean()
+        apart = (a.mean(0) - b.mean(0)).norm()
+        return float(total / (2 if half else 1) / (apart**2 if square else apart))
+
+    return answer
+
+
+def nt_xent(*, itself=False, cross=False, length=True, divide=True, add=False):
+    def answer(first, second, temperature):
+        one, two = (normalize(v) if length else v for v in (first, second))
+        left, right = (one, two) if cross else (torch.cat([one, two]),) * 2
+        scores = left @ right.T
+        scores = scores / temperature if divide else scores * temperature
+        if not cross and not itself:
+            scores.fill_diagonal_(-torch.inf)
+        goal = torch.arange(len(scores))
+        goal = goal if cross else goal.roll(len(one))
+        return float(cross_entropy(scores, goal, reduction="sum" if add else "mean"))
+
+    return answer
+
+
+def in_place(shots):
+    shots[:, 0] = 0
+    return shots[:, 1:].mean(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "word"),
+    [
+        ("14.prototypes", by_product, "inner product"),
+        ("14.prototypes", by_neighbour, "nearest image"),
+        ("14.prototypes", farthest, "farthest away"),
+        ("14.prototypes", distances, "one class for each query"),
+        ("14.prototypes", lambda s, y, q: torch.zeros(len(q), dtype=torch.int64), "another class"),
+        ("14.cdnv", cdnv(half=False), "twice the right value"),
+        ("14.cdnv", cdnv(square=False), "to be squared"),
+        ("14.cdnv", cdnv(summed=False), "not averaged"),
+        ("14.cdnv", cdnv(pooled=True), "its own variance"),
+        ("14.cdnv", lambda a, b: 1.0, "is right"),
+        ("14.nt_xent", nt_xent(itself=True), "compared with itself"),
+        ("14.nt_xent", nt_xent(cross=True), "all 2N - 1"),
+        ("14.nt_xent", nt_xent(length=False), "length 1"),
+        ("14.nt_xent", nt_xent(divide=False), "divided by the temperature"),
+        ("14.nt_xent", nt_xent(add=True), "take their mean"),
+        ("14.zero_shot", lambda i, t: (i @ t.T).argmax(1), "inner product"),
+        ("14.zero_shot", lambda i, t: torch.cdist(i, t).argmin(1), "take the cosine"),
+        ("14.zero_shot", lambda i, t: (normalize(i) @ normalize(t).T).argmax(0), "one caption"),
+        ("14.zero_shot", lambda i, t: (normalize(i) @ normalize(t).T).argmin(1), "largest cosine"),
+        ("14.steady", lambda shots: shots.mean(1), "moves by"),
+        ("14.steady", lambda shots: shots[:, 1], "moves by"),
+        ("14.steady", lambda shots: shots.median(1).values[0], "one prototype for each class"),
+        ("14.steady", lambda shots: torch.zeros(3, 20), "in the middle"),
+        ("14.steady", in_place, "should stay as they were"),
+    ],
+)
+def test_a_typical_mistake_is_rejected(name, answer, word):
+    state, message = verdict(name, answer)
+    assert state == "wrong" and word in message, message
+
+
+def trimmed(shots):
+    return shots.sort(1).values[:, 1:-1].mean(1)
+
+
+def medoid(shots):
+    return torch.stack([s[torch.cdist(s, s).median(1).values.argmin()] for s in shots])
+
+
+def without_the_farthest(shots):
+    apart = torch.stack([torch.cdist(s, s).median(1).values for s in shots])
+    keep = apart.argsort(1)[:, :-1]
+    return torch.stack([s[k].mean(0) for s, k in zip(shots, keep, strict=True)])
+
+
+@pytest.mark.parametrize("answer", [trimmed, medoid, without_the_farthest])
+def test_other_steady_prototypes_are_taken(answer):
+    assert verdict("14.steady", answer).state == "correct"
+
+
+def test_other_forms_of_right_answers_are_taken():
+    def by_class(support, labels, queries):
+        means = [support[labels == c].mean(0) for c in labels.unique()]
+        return [min(range(3), key=lambda c: float((q - means[c]).norm())) for q in queries]
+
+    def unbiased(a, b):
+        spread = [x.var(0).sum() for x in (a, b)]  # divided by N - 1
+        return sum(spread) / 2 / (a.mean(0) - b.mean(0)).square().sum()
+
+    def interleaved(first, second, temperature):
+        rows = normalize(torch.stack([first, second], 1).flatten(0, 1))
+        scores = (rows @ rows.T / temperature).fill_diagonal_(-torch.inf)
+        return cross_entropy(scores, torch.arange(len(rows)) ^ 1)
+
+    assert verdict("14.prototypes", by_class).state == "correct"
+    assert verdict("14.cdnv", unbiased).state == "correct"
+    assert verdict("14.nt_xent", interleaved).state == "correct"
