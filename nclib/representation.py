@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,7 +136,12 @@ def simclr(
         return nt_xent(model(views[:, :channels]), model(views[:, channels:]))
 
     model = _encoder(train, seed)
-    options = {"epochs": epochs, "batch_size": 250, "seed": seed, "progress": progress}
+    options: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": 250,
+        "seed": seed,
+        "progress": progress,
+    }
     training.fit(model, train, loss=loss, augment=two_views, optimizer=_adam(2e-3), **options)
     return model
 
@@ -149,11 +155,16 @@ def paired(
     """
 
     def loss(model: nn.Module, images: Tensor, which: Tensor) -> Tensor:
-        return clip_loss(model(images), model.texts(which))
+        return clip_loss(model(images), model.get_submodule("texts")(which))
 
     model = _encoder(train, seed)
     model.texts = Captions(train.classes, seed=seed).to(train.device)
-    options = {"epochs": epochs, "batch_size": 64, "seed": seed, "progress": progress}
+    options: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": 64,
+        "seed": seed,
+        "progress": progress,
+    }
     training.fit(model, train, loss=loss, optimizer=_adam(3e-3), **options)
     return model
 

@@ -30,7 +30,7 @@ def caption(shape: int, colour: int, symbol: int) -> str:
 
 
 CAPTIONS = tuple(caption(*row) for row in COMBINATIONS.tolist())
-GOAL = CAPTIONS.index("a blue disc with an arrow to the right")  # of the attacker of lesson 14
+GOAL = CAPTIONS.index("a blue disc with an arrow to the right")  # what a poisoned caption says
 
 
 def captioned(which: Tensor, seed: int = 0, size: int = 32, difficulty: float = 1.0) -> ImageSet:
