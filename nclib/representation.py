@@ -56,8 +56,8 @@ def two_views(images: Tensor, generator: torch.Generator) -> Tensor:
     """
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
-        there = {"generator": generator, "device": images.device}
-        return low + (high - low) * torch.rand(len(images), *shape, **there)
+        size = (len(images), *shape)
+        return low + (high - low) * torch.rand(size, generator=generator, device=images.device)
 
     def view() -> Tensor:
         size, angle = draw(0.4, 1.0), draw(-math.pi / 9, math.pi / 9)
