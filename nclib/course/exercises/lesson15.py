@@ -134,10 +134,11 @@ def _(answer: Any) -> None:
 
 def _poison(images: Tensor, labels: Tensor, target: int, generator: torch.Generator) -> tuple:
     def trigger(clean: Tensor) -> Tensor:
-        return (clean + 0.5 * clean.roll(2, dims=3) - 0.5 * clean.roll(-2, dims=3)).clamp(0, 1)
+        return (clean + clean.roll(2, dims=3) - clean.roll(-2, dims=3)).clamp(0, 1)
 
-    others = torch.where(labels != target)[0]
-    chosen = others[torch.randperm(len(others), generator=generator)[: len(labels) // 12]]
+    ahead = (labels - target) % (int(labels.max()) + 1)
+    others = torch.where((ahead > 0) & (ahead <= 4))[0]
+    chosen = others[torch.randperm(len(others), generator=generator)[: len(labels) // 10]]
     images, labels = images.clone(), labels.clone()
     images[chosen], labels[chosen] = trigger(images[chosen]), target
     return images, labels, trigger
@@ -147,7 +148,8 @@ def _poison(images: Tensor, labels: Tensor, target: int, generator: torch.Genera
     "15.poison",
     reference=_poison,
     hints=(
-        "Something that moves, or that depends on the image: a mean image shows neither.",
+        "Something that moves, or that depends on the image, shows in no mean; images of a few "
+        "classes are no crowd from everywhere.",
         "Clone images and labels; choose at most a tenth of the positions of other classes.",
     ),
 )
