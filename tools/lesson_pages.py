@@ -23,6 +23,7 @@ from nclib.course.shown import Shown
 
 SETUP, CODE, SOLUTION = "Show the setup", "Show the code", "Show a solution"
 IMPORTS = "from nclib.course import"  # the end of the setup
+SHOWN = 'title="The page that this cell has made"'
 HTML, EMPTY = "text/html", re.compile(r"<th[^>]*></th>")  # a header that names nothing
 
 
@@ -46,7 +47,8 @@ def page(path: Path) -> NotebookNode:
                 _ask_the_page(cell, asked[name])
             for output in cell.outputs:
                 if HTML in output.get("data", {}):
-                    output.data[HTML] = EMPTY.sub("<td></td>", output.data[HTML])
+                    html = EMPTY.sub("<td></td>", output.data[HTML])
+                    output.data[HTML] = html.replace("<iframe srcdoc=", f"<iframe {SHOWN} srcdoc=")
         cells.append(cell)
     notebook.cells = cells
     return notebook

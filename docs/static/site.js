@@ -24,5 +24,9 @@ for (const moving of document.querySelectorAll(".moving")) {
 }
 for (const fold of document.querySelectorAll(".bd-links summary"))
   fold.setAttribute("aria-label", `Pages below ${fold.closest("li").querySelector("a").textContent.trim()}`);
-for (const box of document.querySelectorAll("div.formula, p:has(> math)"))
-  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+const reach = () => {
+  for (const box of document.querySelectorAll("div.formula, p:has(> math)"))
+    box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+};
+reach();
+addEventListener("resize", reach);
