@@ -486,9 +486,9 @@ def test_exit_codes(tmp_path, capsys, monkeypatch):
     arguments = ["audit", str(root), "--epochs", "2", "--quiet"]
     for call, suspects, code in (("clean", [], 0), ("clean", [1], 1), ("cannot tell", [], 1)):
         with monkeypatch.context() as patch:
-            patch.setattr(engine.Audit, "call", call)
-            rows = [engine.Suspect(i, "", "why", 1.0, "twin") for i in suspects]
-            patch.setattr(engine.Audit, "suspects", rows)
+            patch.setattr(audit.Audit, "call", call)
+            rows = [audit.Suspect(i, "", "why", 1.0, "twin") for i in suspects]
+            patch.setattr(audit.Audit, "suspects", rows)
             assert main(arguments) == code
     assert (tmp_path / "audit-set/report.html").exists()
     monkeypatch.chdir(root)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from nclib.audit.engine import Audit
+from nclib.audit.result import Audit
 from nclib.places import whole
 
 

@@ -8,8 +8,9 @@ import traceback
 from pathlib import Path
 
 from nclib.audit.cleaning import clean
-from nclib.audit.engine import Audit, run
+from nclib.audit.engine import run
 from nclib.audit.page import save
+from nclib.audit.result import Audit
 from nclib.audit.words import sentence
 
 

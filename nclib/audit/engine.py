@@ -1,12 +1,11 @@
-"""The audit: every check in its order, one verdict, and what it rests on."""
+"""The audit: every check in its order."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,210 +16,17 @@ from nclib.activations import logits
 from nclib.audit import looks
 from nclib.audit.named import named
 from nclib.audit.progress import FILES, Progress
-from nclib.audit.reading import Reading, look, read
-from nclib.audit.sources import Source, source
+from nclib.audit.reading import look, read
+from nclib.audit.result import Audit
+from nclib.audit.sources import source
 from nclib.audit.stopping import Stopped, stoppable
-from nclib.correction import Build, Finding, Planted, Verdict
+from nclib.correction import Build, Verdict
 from nclib.data import ImageSet
-from nclib.detection.mislabelled import WrongLabels
 from nclib.detection.transplant import strangers, turned
 from nclib.device import pick
 from nclib.doors import integer, numbers
 
-FEWEST_WRONG = 0.01  # below this share, wrong labels are nobody's attack (``correction.verdict``)
-STRANGE = (
-    0.1  # a model knows the label of a group that it never met so seldom, beside random images
-)
 MOST = 7  # trainings that the transplant test needs at most, the victim's among them
-
-
-class Suspect(NamedTuple):
-    """A row of suspects.csv; ``at`` is the position in the source."""
-
-    at: int
-    suggested: str
-    reason: str
-    score: float
-    key: str  # "file", "trigger", "group", "label", "twin"
-
-
-def is_crowd(finding: Finding) -> bool:
-    """Whether the group was found by what it looks like, and not by a transplant."""
-    return finding.variety is not None
-
-
-@dataclass
-class Audit:
-    """What was found in a set; ``None`` for a check that did not run."""
-
-    source: Source
-    options: dict[str, Any]
-    reading: Reading | None = None
-    labels: looks.Labels | None = None
-    verdict: Verdict | None = None
-    geometry: looks.Geometry | None = None
-    planted: Planted | None = None
-    on_model: dict[int, float] = field(default_factory=dict)  # label: share that the user's model
-    accuracy: float | None = None  # gives it under the recovered trigger; its accuracy here
-    stopped: bool = False
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # wall time by check
-
-    @property
-    def data(self) -> ImageSet:
-        """The sample that was trained on."""
-        if self.reading is None or self.reading.train is None:
-            raise ValueError("data: the audit was stopped before the images were read")
-        return self.reading.train
-
-    @property
-    def wrong(self) -> WrongLabels | None:
-        """The estimate of the wrong labels that counts."""
-        mine = self.labels.wrong if self.labels else None
-        if self.verdict is None:
-            return mine
-        theirs = self.verdict.wrong_labels
-        told = mine is not None and mine.plain and mine.share >= FEWEST_WRONG
-        own = self.options.get("features") or self.options.get("model")
-        return mine if own and told else theirs
-
-    @property
-    def call(self) -> str:
-        """ "clean", "wrong labels", "backdoor" or "cannot tell"."""
-        wrong = self.wrong
-        mislabelled = wrong is not None and wrong.plain and wrong.share >= FEWEST_WRONG
-        if self.verdict is None:
-            return "wrong labels" if mislabelled else "cannot tell"
-        if self.verdict.call in ("clean", "cannot tell") and mislabelled:
-            return "wrong labels" if self.verdict.call == "clean" else "cannot tell"
-        return "cannot tell" if self.verdict.call == "clean" and self.strange else self.verdict.call
-
-    @property
-    def strange(self) -> list[Finding]:
-        """Groups that turn nobody, and whose label no model gives that never met them.
-
-        Of 12 groups of poison that no picture gives away 8 are so, and 1 of 258 honest ones; of
-        those that the cut was not chosen on 4 of 5 and none of 175
-        (``data/results/transplant_groups.csv``).
-        """
-        sizes = self.data.labels.bincount().tolist() if self.verdict else []
-        return [
-            f
-            for f in (self.verdict.findings if self.verdict else ())
-            if f.call != "backdoor" and f.keeps <= STRANGE * f.keeps_control
-            if 2 * int(f.group.sum()) <= sizes[f.label]
-        ]
-
-    @property
-    def exit_code(self) -> int:
-        """0: nothing found; 1: something is suspicious, or nobody can tell."""
-        return int(self.call != "clean" or bool(self.suspects))
-
-    @property
-    def suspects(self) -> list[Suspect]:
-        """Every image that should be looked at, or go: one row each, the gravest first."""
-        rows: dict[int, Suspect] = {}
-        for row in (*self._triggers(), *self._labels(), *self._groups(), *self._files()):
-            rows.setdefault(row.at, row)
-        return list(rows.values())
-
-    def _triggers(self) -> list[Suspect]:
-        if self.verdict is None or self.verdict.call != "backdoor":
-            return []
-        found = []
-        for finding in self.verdict.findings:
-            if finding.call != "backdoor":
-                continue
-            name, score = self.data.classes[finding.label], finding.success - finding.without
-            why = (
-                f"carries what turns {finding.success:.0%} of other classes into {name}, and "
-                f"{finding.without:.0%} once its group is gone"
-            )
-            if is_crowd(finding):
-                score = 1 - finding.keeps
-                why = f"one of a group in {name} that looks like images of all other classes"
-            at = self.reading.index[finding.group].tolist() if self.reading else []
-            found += [Suspect(i, "", why, round(score, 3), "trigger") for i in at]
-        return found
-
-    def _groups(self) -> list[Suspect]:
-        found = []
-        for f in self.strange:
-            count, name = int(f.group.sum()), self.data.classes[f.label]
-            why = f"one of {count} images alike that no model takes for {name} that never met them"
-            at = self.reading.index[f.group].tolist() if self.reading else []
-            found += [Suspect(i, "", why, round(1 - f.keeps, 3), "group") for i in at]
-        return found
-
-    def _labels(self) -> list[Suspect]:
-        wrong = self.wrong
-        if wrong is None or not wrong.plain or wrong.share < FEWEST_WRONG or self.labels is None:
-            return []
-        if self.call == "cannot tell":
-            return []
-        rows = [self.doubt(i) for i in wrong.mask.nonzero().flatten().tolist()]
-        return sorted(rows, key=lambda row: -row.score)
-
-    def doubt(self, i: int) -> Suspect:
-        """What speaks against the label of the sample's image ``i``."""
-        assert self.labels is not None and self.reading is not None
-        name = self.data.classes[int(self.labels.other[i])]
-        margin = float(self.labels.margin[i])
-        second = "agrees" if float(self.labels.confident[i]) > 0 else "does not agree"
-        why = f"looks like {name} to models that never met it; confident learning {second}"
-        return Suspect(int(self.reading.index[i]), name, why, round(margin, 3), "label")
-
-    def _files(self) -> list[Suspect]:
-        if self.reading is None:
-            return []
-        broken = [
-            Suspect(i, "", f"cannot be read: {why}", 1.0, "file")
-            for i, why in self.reading.broken.items()
-        ]
-        twins = []
-        for first, second, likeness, kind in self.reading.twins:
-            if kind == "copy":
-                continue
-            same = "the same picture" if likeness == 1 else "nearly the same picture"
-            for one, two in ((first, second), (second, first)):
-                other = self.source.classes[self.source.labels[two]]
-                where = " of the test part" if self.source.is_test[two] else ""
-                why = f"{same} as {self.source.names[two]}{where}, labelled {other}"
-                twins.append(Suspect(one, "", why, likeness, "twin"))
-        return broken + sorted(twins, key=lambda row: -row.score)
-
-    def doubtful(self, count: int = 30) -> list[Suspect]:
-        """The worst images, suspects first, then the most doubtful labels."""
-        rows = {row.at: row for row in self.suspects}
-        if self.labels is not None:
-            doubts = self.labels.margin.argsort(descending=True)[:count].tolist()
-            for row in map(self.doubt, (i for i in doubts if self.labels.margin[i] > 0)):
-                rows.setdefault(row.at, row._replace(key="doubt"))
-        groups = ["trigger", "group", "label", "twin", "file", "doubt"]
-        rest = sorted(rows.values(), key=lambda row: (groups.index(row.key), -row.score))
-        return rest[:count]
-
-    def show(self) -> Any:
-        """The page as a display of the notebook, without widgets or scripts."""
-        from IPython.display import HTML
-
-        return HTML(self._repr_html_())
-
-    def _repr_html_(self) -> str:
-        from nclib.audit.page import body
-
-        return body(self)
-
-    def __repr__(self) -> str:
-        from nclib.audit.page import sentence
-
-        return f"Audit({self.source.name}: {sentence(self)})"
-
-    def save(self, out: Path | str) -> Path:
-        """Write report.html and suspects.csv into the folder ``out``; the page's path."""
-        from nclib.audit.page import save
-
-        return save(self, Path(out))
 
 
 @numbers

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize, to_pil_image
 
-from nclib.audit.engine import MOST, Audit, Suspect, is_crowd
+from nclib.audit.engine import MOST
+from nclib.audit.result import Audit, Suspect, is_crowd
 from nclib.audit.words import found, odds, sentence
 from nclib.correction import Finding
 from nclib.detection.transplant import strangers
@@ -65,7 +66,7 @@ def body(audit: Audit) -> str:
         sentence=sentence(audit),
         files=_files(audit),
         minutes=max(1, round(audit.seconds.get("labels", 0) * MOST * 3 / 60)),
-        triggers=[_trigger(audit, f) for f in _accused(audit)],
+        triggers=[_trigger(audit, f) for f in audit.accused],
         honest=[
             f for f in (audit.verdict.findings if audit.verdict else ()) if f.call != "backdoor"
         ],
@@ -97,12 +98,6 @@ def _visible(value: Any) -> Any:
         return value
     shown = TURNING.sub(lambda sign: f"\\u{ord(sign[0]):04x}", value)
     return shown.encode("utf-8", "backslashreplace").decode()
-
-
-def _accused(audit: Audit) -> list[Finding]:
-    if audit.verdict is None or audit.call != "backdoor":
-        return []
-    return [f for f in audit.verdict.findings if f.call == "backdoor"]
 
 
 def _files(audit: Audit) -> str:
@@ -177,7 +172,7 @@ def _figure(audit: Audit) -> str:
     left.set_yscale("log")
     left.tick_params(axis="x", rotation=30)
     label(left, "Spread within classes, by layer", "layer, from shallow to deep", "NC1 (no unit)")
-    far = torch.tensor([f.label for f in _accused(audit)], dtype=torch.int64)
+    far = torch.tensor([f.label for f in audit.accused], dtype=torch.int64)
     right.plot(shape.norms, ".", color=CLEAN)
     right.plot(far, shape.norms[far], "o", color=POISON, label="accused")
     right.set_ylim(bottom=0)

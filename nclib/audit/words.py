@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nclib.audit.engine import Audit, is_crowd
+from nclib.audit.result import Audit, is_crowd
 from nclib.poisons.metrics import hit_rate
 
 
@@ -102,8 +102,6 @@ def _triggers(audit: Audit) -> str:
 def _groups(audit: Audit) -> str:
     if audit.verdict is None:
         return ""
-    crowds = [f for f in audit.verdict.findings if f.call == "backdoor" and is_crowd(f)]
-    told = [
-        f"{int(f.group.sum())} in {audit.data.classes[f.label]}" for f in (*crowds, *audit.strange)
-    ]
+    alone = [*filter(is_crowd, audit.accused), *audit.strange]
+    told = [f"{int(f.group.sum())} in {audit.data.classes[f.label]}" for f in alone]
     return f"images whose label nobody else gives: {', '.join(told) or 'none'}"
