@@ -6,7 +6,8 @@ CPU seconds and peak memory, each in a process of its own; beside it what cleanl
 the audit's features and out-of-fold probabilities) and cleanvision flag in the same folder.
 A check of cleanvision that flags every image does not count.
 Finished rows are kept; ``--minutes`` ends the walk. ``--large 200000`` measures time and memory on
-so many images of 64 x 64 instead, with two epochs a training.
+so many images of 64 x 64 instead, with two epochs a training; ``--controls digits signs`` plants
+known poison there and counts; ``--report`` writes the tables of docs/audit.md.
 """
 
 from __future__ import annotations
@@ -285,6 +286,21 @@ def _counted(count: int) -> dict[str, Any]:
     return row | {"trainings": found.verdict.trainings + 2, "false": len(found.suspects)}
 
 
+def controls(name: str, folder: Path, runs: int = 3, seed: int = 0) -> None:
+    """The counts of planted controls on the clean set: data/results/audit_controls.csv."""
+    table = Table("audit_controls", ("dataset", "kind"), folder)
+    if table.has(dataset=name, kind="accused"):
+        return
+    start = time.process_time()
+    planted = audit.run(
+        loaded(name, seed)[0], epochs=EPOCHS, seed=seed, controls=runs, progress=False
+    ).planted
+    cost = {"trainings": planted.trainings, "cpu_seconds": round(time.process_time() - start, 1)}
+    for kind, (hits, tried) in (planted.found | {"accused": planted.accused}).items():
+        row = {"dataset": name, "kind": kind, "times": hits, "of": tried}
+        table.append(row | cost | facts(pick()))
+
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "audit.md"
 HEAD = ("set", "poison", "rate", "verdict", "succeeds", "poisoned", "the audit names")
 HEAD += ("Datalab: labels", "Datalab: other", "cleanvision", "CPU s", "MB")
@@ -318,10 +334,23 @@ def _told(row: dict[str, str]) -> list[str]:
     return [f"{float(row['rate']):.0%}", verdict, success, row["poisoned"] or "0", *counts, *cost]
 
 
-def put(table: str, page: Path = PAGE) -> None:
-    """Write the table between its marks on the page."""
-    mark = re.compile(r"(<!-- trials: [^>]*-->\n).*?(\n<!-- /trials -->)", re.DOTALL)
-    text = mark.sub(lambda found: found[1] + table + found[2], page.read_text(encoding="utf-8"))
+def odds(rows: list[dict[str, str]]) -> str:
+    """The counts of the planted controls, with their exact 95% intervals."""
+    lines = ["| set | planted | found | interval |", "|---|---|---|---|"]
+    for row in rows:
+        hits, of = int(row["times"]), int(row["of"])
+        _, low, high = poisons.metrics.hit_rate(hits, of)
+        kind = row["kind"].replace("accused", "nothing (a class without a trigger is accused)")
+        lines.append(f"| {row['dataset']} | {kind} | {hits} of {of} | {low:.0%} to {high:.0%} |")
+    return "\n".join(lines)
+
+
+def put(name: str, table: str, page: Path = PAGE) -> None:
+    """Write the table between the marks of that name on the page."""
+    mark = re.compile(rf"(<!-- {name}: [^>]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    text = mark.sub(
+        lambda found: f"{found[1]}{table}\n{found[2]}", page.read_text(encoding="utf-8")
+    )
     page.write_text(text, encoding="utf-8")
 
 
@@ -333,10 +362,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes at most")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="write docs/audit.md from the rows")
+    parser.add_argument("--controls", nargs="+", default=[], help="plant controls in these sets")
     parser.add_argument("--large", type=int, metavar="N", help="N images of 64 x 64, nothing else")
     options = parser.parse_args()
     if options.report:
-        put(report(list(Table("audit", KEY, options.out).rows.values())))
+        put("trials", report(list(Table("audit", KEY, options.out).rows.values())))
+        rows = Table("audit_controls", ("dataset", "kind"), options.out).rows
+        put("odds", odds(list(rows.values())))
+        return
+    for name in options.controls:
+        controls(name, options.out)
+    if options.controls:
         return
     if options.large:
         large(options.large, options.out)

@@ -113,9 +113,15 @@ def test_a_row_of_the_audit_counts_what_was_named(tmp_path, monkeypatch):
         assert 0 <= int(row[f"{peer}_hit"]) <= min(10, int(row[peer]))
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- trials: x -->\nold\n<!-- /trials -->\nafter\n")
-    clean = row | {"poison": "clean", "rate": "0.0", "call": "clean", "right": "1", "poisoned": "0"}
-    audit.put(audit.report([row, clean, clean | {"seed": "1", "call": "backdoor", "right": "0",
-                                                 "accused": "3"}]), page)  # fmt: skip
+    counted = {"dataset": "digits", "kind": "accused", "times": "0", "of": "97"}
+    assert "| 0 of 97 | 0% to 4% |" in audit.odds([counted])
+    clean = row | {"poison": "clean", "rate": "0.0", "call": "clean", "right": "1"}
+    accused = clean | {"seed": "1", "call": "backdoor", "right": "0", "accused": "3"}
+    audit.put("trials", audit.report([row, clean, accused]), page)
     text = page.read_text()
     assert text.startswith("before") and text.endswith("after\n") and "old" not in text
-    assert "| digits | badnets | 10% |" in text and "right / backdoor in 3" in text
+    assert (
+        "| set | planted |" not in text
+        and "| digits | badnets | 10% |" in text
+        and "right / backdoor in 3" in text
+    )

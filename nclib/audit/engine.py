@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from nclib import correction, models, training
 from nclib.activations import logits
 from nclib.audit import looks
-from nclib.audit.named import named
+from nclib.audit.named import named, package
 from nclib.audit.progress import FILES, Progress
 from nclib.audit.reading import look, read
 from nclib.audit.result import Audit
@@ -109,9 +109,11 @@ def _checks(
     # small steps: at .1 a small network of few images may still leap when the training ends
     batch = min(128, max(8, first.most // 40))
     options = {"epochs": epochs, "cache": True, "lr": 0.05, "batch_size": batch}
+    for name in (model, given["build"]):  # what is missing is said before the files are read
+        if isinstance(name, str) and ":" in name:
+            package(name)
     progress.tried(True, first.seconds, len(first.images))
-    if not progress.bar.disable:
-        progress.tried(False, *_trial(build, first.images.to(device), batch))
+    progress.tried(False, *_trial(build, first.images.to(device), batch))
     with progress(FILES):
         audit.reading = read(audit.source, first, seed, progress.tick)
     if audit.reading.stopped:
@@ -148,7 +150,7 @@ def _checks(
 
 
 def _trial(build: Build, images: Tensor, count: int) -> tuple[float, int]:
-    """The seconds of one step on ``count`` images, so that the first estimate is no guess."""
+    """The seconds of a step on ``count`` images: the first estimate is no guess, nor a builder."""
     images = images[torch.arange(max(2, count)) % len(images)]
     labels = torch.arange(len(images), device=images.device) % 2
     with torch.random.fork_rng():

@@ -30,6 +30,19 @@ class Foreign(nn.Module):
         return output if isinstance(output, Tensor) else output.logits
 
 
+def package(name: str) -> tuple[Any, str]:
+    """The package that knows ``timm:NAME`` or ``hf:NAME``, and NAME; refuses like ``named``."""
+    hub, _, word = name.partition(":")
+    if hub not in NEEDS or not word:
+        raise ValueError(f"model: got {name!r}; timm:NAME or hf:NAME is allowed")
+    try:
+        return import_module(NEEDS[hub]), word
+    except ImportError:
+        raise ValueError(
+            f"model: {name} needs the package {NEEDS[hub]}; pip install {NEEDS[hub]}"
+        ) from None
+
+
 def named(name: str, part: ImageSet, *, trained: bool, seed: int = 0) -> nn.Module:
     """The network ``timm:NAME`` or ``hf:NAME`` for the classes of ``part``, on its device.
 
@@ -37,22 +50,15 @@ def named(name: str, part: ImageSet, *, trained: bool, seed: int = 0) -> nn.Modu
     names or in their order; else the weights are drawn from ``seed``. Raises ``ValueError`` for
     another name, for a package that is not installed, and for other classes.
     """
-    hub, _, word = name.partition(":")
-    if hub not in NEEDS or not word:
-        raise ValueError(f"model: got {name!r}; timm:NAME or hf:NAME is allowed")
-    try:
-        package = import_module(NEEDS[hub])
-    except ImportError:
-        raise ValueError(
-            f"model: {name} needs the package {NEEDS[hub]}; pip install {NEEDS[hub]}"
-        ) from None
+    known, word = package(name)
+    count = None if trained else part.num_classes
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        count = None if trained else part.num_classes
-        model, known = (_timm if hub == "timm" else _hugging)(package, word, count)
+        make = _timm if name.startswith("timm:") else _hugging
+        model, words = make(known, word, count)
     model = model.to(part.device).eval()
     if trained:
-        _ordered(model, known, part, name)
+        _ordered(model, words, part, name)
     return model
 
 
