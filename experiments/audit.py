@@ -283,7 +283,8 @@ def _counted(count: int) -> dict[str, Any]:
     row = {"cpu_seconds": round(time.process_time() - start, 1), "peak_mb": peak()}
     print(found.seconds, *found.reading.notes, sep="\n", flush=True)
     row |= {"images": count, "classes": len(many.classes), "call": found.call}
-    return row | {"trainings": found.verdict.trainings + 2, "false": len(found.suspects)}
+    trained = {} if found.verdict is None else {"trainings": found.verdict.trainings + 2}
+    return row | trained | {"false": len(found.suspects)}
 
 
 def controls(name: str, folder: Path, runs: int = 3, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Photograph two pages of the audit, for docs/audit.md: needs a chromium and playwright."""
+"""Photograph a page of the audit twice, for docs/audit.md: needs a chromium and playwright."""
 
 import io
 import os
@@ -16,12 +16,13 @@ BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which
 
 signs = data.load("signs", n_train=1000, n_test=10, device="cpu")[0]
 dirty = poisons.badnets(signs, 0.05, 3, patch="square", seed=1)
-sets = {"audit_backdoor": dirty, "audit_clean": signs}
+found = audit.run(dirty, progress=False)
 with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-    page = browser.new_page(viewport={"width": 900, "height": 1120})
-    for name, found in sets.items():
-        page.goto(audit.run(found, progress=False).save(Path(place, name)).as_uri())
+    page = browser.new_page(viewport={"width": 900, "height": 1000})
+    page.goto(found.save(Path(place)).as_uri())
+    for name, heading in (("verdict", "Audit of"), ("asked", "What was asked")):
+        page.get_by_role("heading", name=heading).evaluate("node => node.scrollIntoView()")
         picture = Image.open(io.BytesIO(page.screenshot()))
-        picture.save(HERE / f"{name}.webp", quality=70)
+        picture.save(HERE / f"audit_{name}.webp", quality=70)
     browser.close()
