@@ -181,7 +181,10 @@ def audited(kind: str, seed: int, place: Path) -> dict[str, Any]:
         "trainings": found.verdict.trainings + 2,
     }
     if dirty.trigger is not None:  # does the attack succeed at all, in a training like the audit's?
-        model, part = _cnn(found.data, seed + 200), found.data
+        names = [name.replace("/", " ") for name in dirty.classes]  # the folders' order is another
+        order = torch.tensor([names.index(name) for name in found.data.classes])
+        part = ImageSet(found.data.images, order[found.data.labels], dirty.classes)
+        model = _cnn(part, seed + 200)
         steps: dict[str, Any] = {"lr": 0.05, "batch_size": min(128, max(8, len(part) // 40))}
         training.fit(model, part, epochs=EPOCHS, seed=seed + 200, progress=False, **steps)
         row["success"] = round(poisons.metrics.success(model, dirty, test), 4)

@@ -14,8 +14,8 @@ from nclib import audit, data, poisons
 HERE = Path(__file__).parent
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
-signs = data.load("signs", n_train=1000, n_test=10, device="cpu")[0]
-dirty = poisons.badnets(signs, 0.05, 3, patch="square", seed=1)
+signs = data.load("signs", n_train=600, n_test=10, device="cpu")[0]
+dirty = poisons.badnets(signs, 0.1, 3, patch="square", seed=1)
 found = audit.run(dirty, progress=False)
 with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])

@@ -126,7 +126,7 @@ class Audit:
             key = "group"
             why = f"one of {count} images alike that no model takes for {name} that never met them"
         elif is_crowd(finding):
-            why = f"one of {count} images of {name} that look like those of all other classes"
+            why = f"one of a group in {name} that looks like images of all other classes"
         else:
             score = finding.success - finding.without
             why = (
