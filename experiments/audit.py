@@ -340,7 +340,7 @@ def _told(row: dict[str, str]) -> list[str]:
 
 def odds(rows: list[dict[str, str]]) -> str:
     """The counts of the planted controls, with their exact 95% intervals."""
-    lines = ["| set | planted | found | interval |", "|---|---|---|---|"]
+    lines = ["| set | planted | found | interval |", "|---|---|---|---|"] if rows else []
     for row in rows:
         hits, of = int(row["times"]), int(row["of"])
         _, low, high = poisons.metrics.hit_rate(hits, of)

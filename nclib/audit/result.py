@@ -95,13 +95,13 @@ class Audit:
 
     @property
     def strange(self) -> list[Finding]:
-        """Groups that turn nobody, and whose label no model gives that never met them.
+        """Groups of a set without another finding, whose label no model gives that never met them.
 
         Of 12 groups of poison that no picture gives away 8 are so, and 1 of 258 honest ones; of
         those that the cut was not chosen on 4 of 5 and none of 175
         (``data/results/transplant_groups.csv``).
         """
-        found = self.verdict.findings if self.verdict else ()
+        found = self.verdict.findings if self.verdict and self.verdict.call == "clean" else ()
         return [
             f
             for f in found
