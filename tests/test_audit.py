@@ -502,6 +502,14 @@ def test_exit_codes(tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err.strip()
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """A shell that starts the tests in its background has ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +106,10 @@ def test_a_row_of_the_audit_counts_what_was_named(tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "EPOCHS", 2)
     monkeypatch.setattr(audit, "apart", lambda work, *given: work(*given))
     monkeypatch.setenv("NCLIB_CACHE", str(tmp_path / "cache"))
+    if not all(map(find_spec, ("cleanlab", "cleanvision"))):  # only ``make bench`` installs them
+        flagged = dict.fromkeys(("datalab_labels", "datalab_other", "cleanvision"), 5)
+        hits = {f"{name}_hit": 2 for name in flagged}
+        monkeypatch.setattr(audit, "peers", lambda *given: flagged | hits)
     audit.run(("digits", "badnets", 0.1, 0), tmp_path)
     row = next(iter(Table("audit", audit.KEY, tmp_path).rows.values()))
     assert (int(row["images"]), int(row["classes"]), int(row["poisoned"])) == (100, 10, 10)
