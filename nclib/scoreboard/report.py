@@ -282,10 +282,13 @@ def short(rows: pd.DataFrame) -> str:
     sentence = ""
     if "transplant" in table.index and len(told):
         ours, best = table.loc["transplant"], str(told.stopped.idxmax())
+        free = table[(table.needs == "nothing") & (table.stopped >= ours.stopped)].index
+        others = ", ".join(f"`{name}`" for name in free if name != "transplant")
         sentence = (
             f"Of the {ours.attacks} attacks that succeed on {README}, the transplant test, which "
-            f"is told nothing, stops {ours.stopped}; of the detectors that are told how much is "
-            f"poisoned `{best}` stops most, {told.stopped[best]}. "
+            f"is told nothing, stops {ours.stopped}{f' (as does {others})' if others else ''}; of "
+            f"the detectors that are told how much is poisoned `{best}` stops most, "
+            f"{told.stopped[best]}. "
         )
     return (
         f"{sentence}[All methods, data sets and costs](docs/scoreboard.md).\n\n"
