@@ -6,6 +6,7 @@ a decision (``repair``). Report every repair beside ``random_removal`` of the sa
 the oracle, which knows the poison.
 """
 
+from nclib.correction.evidence import Finding
 from nclib.correction.opinions import (
     Build,
     Consensus,
@@ -17,7 +18,7 @@ from nclib.correction.opinions import (
 )
 from nclib.correction.planting import Planted, planted
 from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
-from nclib.correction.verdict import Finding, Verdict, transplant
+from nclib.correction.verdict import Verdict, transplant
 
 __all__ = [
     "Build",

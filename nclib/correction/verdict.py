@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
-from nclib import activations, models, training
+from nclib import training
+from nclib.correction.crowds import crowds
+from nclib.correction.evidence import (
+    MEASURE,
+    Finding,
+    Lab,
+    completed,
+    draws,
+    first_epoch,
+    joint,
+    recovered,
+)
 from nclib.correction.opinions import Build
 from nclib.data import ImageSet
 from nclib.detection.common import per_class
-from nclib.detection.crowds import resembled, variety
-from nclib.detection.groups import SMALLEST, candidates, complete
+from nclib.detection.groups import candidates
 from nclib.detection.mislabelled import WrongLabels, mislabelled
-from nclib.detection.transplant import LARGEST, differences, shares, strangers, tried, turned
+from nclib.detection.transplant import differences, shares, strangers, tried, turned
 
 # The cut rules. Set on digits and road signs, seeds 0 to 4 (experiments.transplant), and, for SURE
 # and ALL, after a look at the digits' seeds 5 to 9 and at nine rows of CIFAR-10: those rows do not
 # test them. The signs' seeds 5 to 9 and the digits' seeds 10 to 14 do.
-SEARCH, MEASURE = 90, 360  # strangers that try every candidate, and that measure the chosen ones
+SEARCH = 90  # strangers that try every candidate; MEASURE of them measure the chosen ones
 SHOWS = 0.2  # a strength below this is not looked into
 NEARLY, ENOUGH = 0.6, 0.2  # of groups as thrifty as the best, a fifth of the class before a part
 TURNS, ONE = 0.25, 0.45  # a trigger turns so much of all classes, or of one,
@@ -34,42 +43,10 @@ SURE, SURE_ONE = 0.5, 0.7
 # of a larger share of the class surer, for its honest half turns strangers, too, and is heard; or
 # it turns nearly all, and without it next to none
 HALF, SURE_HALF, ALL, NONE = 0.4, 0.78, 0.7, 0.03
-# A group that looks like so many of the other classes, to the eye and to a model that never met
-# it, which gives so little of it its label and is so sure of the others, is no part of its class.
-# Set on digits, seeds 0 to 4, and signs, seed 0, before any other was looked at: all poison kept
-# .30 at most, at .77 and .66 at least; no honest group that kept less than .33 had more than .55.
-# With fewer classes than FIVE nobody can come from many.
-CROWD, STAYS, SURE_CROWD, FIVE = 0.75, 0.33, 0.6, 5
-OUTLYING = 3  # and it is so much larger than the share of wrong labels in the median class
-GRID = 8  # pixels a side, of the image as the eye sees it from afar
 WRONG, UNSURE = 0.01, 0.1  # fewer wrong labels are none; with a bound above, who knows
 LEAST = 0.15  # labels agree with the features so much more often than by chance
 FOLDS = 5
 SERIOUS = ("honest", "unclear", "backdoor")
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """One group of a class, and what became of its transplant: four shares of turned strangers.
-
-    Where no transplant showed anything, but the group came from all other classes, ``variety`` says
-    how evenly, and ``control`` and ``keeps_control`` are NaN.
-    """
-
-    label: int
-    group: Tensor  # bool [N], CPU
-    added: Tensor  # [C, H, W], CPU: what was transplanted, group minus rest of the class
-    trigger: Tensor  # [C, H, W], CPU: group minus what it looks like to the model without it
-    source: int | None  # the shares are those of this class; None: the mean over all classes
-    success: float  # turned by the model of everything
-    without: float  # by a model that never met the group
-    control: float  # by a model that never met as many random images of the class
-    base: float  # by the model that never met the group, where nothing is added
-    keeps: float  # share of the group that the model without it gives its label
-    keeps_control: float  # share of the random images that the model without them gives it
-    sure: float  # how probable the model without it finds what it takes it for; of strangers: 1
-    call: str  # "backdoor", "unclear" or "honest"
-    variety: float | None = None  # of the classes that the model without it takes it for; 1: all
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,44 +74,6 @@ class Choice(NamedTuple):
     group: Tensor
     added: Tensor
     hosts: Tensor
-
-
-class _Lab:
-    """Trains on parts of the data, each time from a fresh start, and counts."""
-
-    def __init__(
-        self, data: ImageSet, build: Build | None, seed: int, options: dict[str, Any]
-    ) -> None:
-        self.data, self.seed, self.trainings = data, seed, 0
-        self.build = build or (lambda part, seed: models.build("cnn", part, seed=seed))
-        usual = min(128, max(8, len(data) // 10))  # small sets need steps, too
-        self.options = {"batch_size": usual, "cache": False, "progress": False} | options
-        self.epochs = options["epochs"]
-
-    def fit(self, keep: Tensor, **options: Any) -> training.Run:
-        """A fresh model, trained on the samples of the mask ``[N]``."""
-        part, seed = self.data.subset(keep.to(self.data.device)), self.seed + self.trainings
-        self.trainings += 1
-        return training.fit(self.build(part, seed), part, seed=seed, **self.options, **options)
-
-    def victim(self, keep: Tensor, early: int) -> tuple[nn.Module, dict[str, Tensor]]:
-        """The same, and what it makes of the samples: ``{"layer@epoch": [n, D]}``."""
-        images = self.data.images[keep.to(self.data.device)]
-        epochs = (early, self.epochs)
-        look = {"layer": lambda model: activations.features(model, images)}
-        run = self.fit(keep, probes=look, probe_at=epochs)
-        layers = [name for name in run.history if name.startswith("layer/")]
-        return run.model, {
-            f"{name.removeprefix('layer/')}@{epoch}": run.history[name][i]
-            for i, epoch in enumerate(sorted(set(epochs)))
-            for name in layers
-        }
-
-    def without(self, keep: Tensor, groups: list[Tensor]) -> nn.Module:
-        """A model that never met the groups, which are positions."""
-        left = keep.clone()
-        left[torch.cat(groups)] = False
-        return self.fit(left).model
 
 
 def transplant(
@@ -174,7 +113,7 @@ def transplant(
         raise ValueError(f"data: got {data.num_classes} class(es); at least 2 are needed")
     start = time.process_time()
     data = ImageSet(data.images, data.labels, data.classes, data.name)  # whatever else it knows
-    lab = _Lab(data, build, seed, {"epochs": epochs, **options})
+    lab = Lab(data, build, seed, {"epochs": epochs, **options})
     keep = torch.ones(len(data), dtype=torch.bool)
     accused: list[Finding] = []
     for more in (True, False):
@@ -191,9 +130,9 @@ def transplant(
             break
     wrong = _wrong(data, features, met, keep)
     if not accused:  # then everything was met
-        crowds = _crowds(lab, victim, features, cuts, wrong.mask, permute)
-        accused = [f for f in crowds if f.call == "backdoor"]
-        found += [f for f in crowds if f.call != "backdoor"]
+        strange = crowds(lab, victim, features, cuts, wrong.mask, permute)
+        accused = [f for f in strange if f.call == "backdoor"]
+        found += [f for f in strange if f.call != "backdoor"]
         for finding in accused:
             keep = keep & ~finding.group
             found = [f for f in found if f.label != finding.label]
@@ -208,16 +147,8 @@ def transplant(
     return Verdict(call, classes, mask, findings, wrong, reason, lab.trainings - 1, seconds)
 
 
-def _draws(seed: int) -> torch.Generator:
-    """A stream apart from that of ``seed``, with which the poison itself may have been drawn.
-
-    With one stream for both, the random images were once exactly the poisoned ones.
-    """
-    return torch.Generator().manual_seed(seed + 1_000_003)
-
-
 def _choices(
-    lab: _Lab,
+    lab: Lab,
     met: Tensor,
     victim: nn.Module,
     features: dict[str, Tensor],
@@ -226,8 +157,8 @@ def _choices(
 ) -> list[list[Choice]]:
     """For each class up to two groups that show something, the thriftiest first."""
     data, where = lab.data, met.nonzero().flatten()
-    labels, draw = data.labels.cpu()[where], _draws(lab.seed)
-    hidden, found = _joint(features, lab.epochs), []
+    labels, draw = data.labels.cpu()[where], draws(lab.seed)
+    hidden, found = joint(features, lab.epochs), []
     classes = per_class(labels, data.num_classes)
     for c, (sides, place) in enumerate(zip(cuts, classes, strict=False)):
         few, many = (where[strangers(labels, c, n, draw)] for n in (SEARCH, MEASURE))
@@ -240,7 +171,7 @@ def _choices(
             thrift = torch.where(score >= SHOWS, thrift, 0) / thrift.max()
             size = sides.double().mean(1).clamp_max(ENOUGH)  # a part is as thrifty as the whole
             first = sides[torch.where(thrift >= NEARLY, size + thrift / 1e6, -1).argmax()]
-            mine = [first if permute else _completed(hidden[place], first)]
+            mine = [first if permute else completed(hidden[place], first)]
             # the other half, where there is one, for one of two halves may be all poison
             halves = tried(victim, data, index, mine[0][None], few)
             apart = (sides & mine[0]).sum(1) < sides.sum(1) / 2
@@ -253,29 +184,13 @@ def _choices(
     return found
 
 
-def _early(features: dict[str, Tensor]) -> int:
-    """The first epoch at which features were taken."""
-    return min(int(name.rsplit("@", 1)[1]) for name in features)
-
-
-def _joint(features: dict[str, Tensor], epoch: int) -> Tensor:
-    """All layers of an epoch side by side: float64 ``[n, D]``, CPU."""
-    return torch.cat([h.cpu().double() for k, h in features.items() if k.endswith(f"@{epoch}")], 1)
-
-
-def _completed(hidden: Tensor, group: Tensor) -> Tensor:
-    """The group with what its cut missed and without what it took by mistake; never too large."""
-    full = complete(hidden, group)
-    return full if SMALLEST <= int(full.sum()) <= LARGEST * len(full) else group
-
-
 def _examine(
-    lab: _Lab, keep: Tensor, choices: list[list[Choice]], victim: nn.Module, more: bool
+    lab: Lab, keep: Tensor, choices: list[list[Choice]], victim: nn.Module, more: bool
 ) -> list[Finding]:
     """Train without the groups and without random ones; ``more`` allows for second choices."""
     if not choices:
         return []
-    labels, draw = lab.data.labels.cpu(), _draws(lab.seed)
+    labels, draw = lab.data.labels.cpu(), draws(lab.seed)
     drawn = {}
     for label, group, *_ in (best[0] for best in choices):
         index = (keep & (labels == label)).nonzero().flatten()
@@ -337,91 +252,9 @@ def _finding(
         call = "unclear"
     mask = torch.zeros(len(data), dtype=torch.bool)
     mask[group] = True
-    pictures = added.cpu(), _recovered(data, mask, judges[1])
+    pictures = added.cpu(), recovered(data, mask, judges[1])
     evidence = (success, without, control, base, float(keeps), float(keeps_control))
     return Finding(label, mask, *pictures, source, *evidence, sure, call)
-
-
-def _crowds(
-    lab: _Lab,
-    victim: nn.Module,
-    features: dict[str, Tensor],
-    cuts: list[Tensor],
-    wrong: Tensor,
-    permute: bool,
-) -> list[Finding]:
-    """Groups that look like all other classes, and to a model that never met them, still do."""
-    data, labels, count = lab.data, lab.data.labels.cpu(), lab.data.num_classes
-    sizes = labels.bincount(minlength=count)
-    if count < FIVE:
-        return []
-    draw, first = _draws(lab.seed), f"@{_early(features)}"
-    small = adaptive_avg_pool2d(data.images, GRID).flatten(1)
-    seen = [small, *(h for k, h in features.items() if k.endswith(first))]
-    looks = [resembled(h, labels) for h in seen]
-    hidden, groups = _joint(features, lab.epochs), dict[int, Tensor]()
-    usual = labels[wrong].bincount(minlength=count) / sizes.clamp_min(1)
-    least = (OUTLYING * float(usual.median()) * sizes).clamp_min(2 * (count - 1))
-    for c, (sides, place) in enumerate(zip(cuts, per_class(labels, count), strict=False)):
-        sides = torch.cat([sides, ~sides])
-        sides = sides[(sides.double().mean(1) <= LARGEST) & (sides.sum(1) >= least[c])]
-        if len(sides):
-            others = sizes.clone().index_fill_(0, torch.tensor(c), 0)
-            score = torch.stack([variety(sides, x[place], others) for x in looks]).amax(0)
-            best = sides[score.argmax()]
-            group = best if permute else _completed(hidden[place], best)
-            order = torch.randperm(len(place), generator=draw) if permute else slice(None)
-            groups |= {c: place[group[order]]} if score.max() >= CROWD else {}
-    if not groups:
-        return []
-    without = lab.without(torch.ones(len(data), dtype=torch.bool), list(groups.values()))
-    found = [_crowd(data, c, group, victim, without) for c, group in groups.items()]
-    lost = torch.zeros(count)  # where labels are wrong at random, every class has its crowd
-    for f in found:
-        lost[f.label] = (1 - f.keeps) * f.group.sum()
-    least = torch.maximum(least, OUTLYING * float((lost / sizes.clamp_min(1)).median()) * sizes)
-    return [replace(f, call="honest") if lost[f.label] < least[f.label] else f for f in found]
-
-
-def _crowd(
-    data: ImageSet, label: int, group: Tensor, victim: nn.Module, without: nn.Module
-) -> Finding:
-    """What a model without the group takes it for, and what its transplant does, if anything."""
-    labels, mask = data.labels.cpu(), torch.zeros(len(data), dtype=torch.bool)
-    mask[group] = True
-    others = labels.bincount(minlength=data.num_classes).index_fill_(0, torch.tensor(label), 0)
-    hosts = strangers(labels, label, MEASURE, _draws(label)).to(data.device)
-    images = data.images[hosts]
-    likely, usual = (
-        training.predict(without, x).softmax(1).cpu()
-        for x in (data.images[group.to(data.device)], images)
-    )
-    seen = likely.argmax(1)
-    lost = seen != label
-    kinds = float(variety(lost[None], seen, others))
-    sure = float(likely[lost].amax(1).mean() / usual.amax(1).mean()) if lost.any() else 0.0
-    keeps = float((~lost).double().mean())
-    guilty = kinds >= CROWD and keeps <= STAYS and sure >= SURE_CROWD
-    of_class = labels == label
-    added = differences(data.images[of_class.to(data.device)], mask[of_class][None])
-    shares = [float(turned(m, added, images, label).double().mean()) for m in (victim, without)]
-    base = float(turned(without, 0 * added, images, label).double().mean())
-    rest = (shares[0], shares[1], torch.nan, base, keeps, torch.nan, sure)
-    call = "backdoor" if guilty else "honest"
-    pictures = added[0].cpu(), _recovered(data, mask, without)
-    return Finding(label, mask, *pictures, None, *rest, call, kinds)
-
-
-def _recovered(data: ImageSet, group: Tensor, without: nn.Module) -> Tensor:
-    """The group's mean image minus those of the classes that ``without`` takes it for."""
-    inside = group.to(data.device)
-    flat, labels = data.images.flatten(1), data.labels
-    seen = training.predict(without, data.images[inside]).argmax(1)
-    weight = (seen.bincount(minlength=data.num_classes) / len(seen))[labels] * ~inside
-    sizes = labels[~inside].bincount(minlength=data.num_classes).clamp_min(1)
-    weight = weight / sizes[labels]
-    picture = flat[inside].mean(0) - weight @ flat / weight.sum().clamp_min(1e-9)
-    return picture.reshape(data.shape).cpu()
 
 
 def _call(rates: list[float], least: float, lost: bool) -> str:
@@ -443,7 +276,7 @@ def _wrong(data: ImageSet, features: dict[str, Tensor], met: Tensor, keep: Tenso
     present, place = labels[fit].unique(return_inverse=True)
     if len(present) < 2:
         return WrongLabels(1.0, False, mask, 0.0)
-    first = f"@{_early(features)}"
+    first = f"@{first_epoch(features)}"
     hidden = {k: h.cpu()[fit[met]] for k, h in features.items() if k.endswith(first)}
     found = mislabelled(dict(list(hidden.items())[1:]) or hidden, place)
     mask[fit.nonzero().flatten()[found.mask]] = True
