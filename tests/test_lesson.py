@@ -37,7 +37,6 @@ from nclib.course.exercises import (
     EXERCISES,
     NotAttempted,
     Wrong,
-    choice,
     close,
     exercise,
     expect,
@@ -64,8 +63,7 @@ def toys(monkeypatch):
         expect(answer(torch.tensor(2.0)) != 8, "that is the cube")
         close(answer(torch.tensor([2.0, -3.0])), [4.0, 9.0], "the square")
 
-    number("90.angle", 110, 130, reference=120, hints=("a", "b"), unit="degrees")
-    choice("90.rises", "yes", ("yes", "no"), hints=("a", "b"), why={"no": "look again"})
+    number("90.angle", 110, 130, reference=120, hints=("a", "b"))
     yield
     EXERCISES.clear()
     EXERCISES.update(known)
@@ -172,7 +170,7 @@ def test_a_check_leaves_nothing_behind(tmp_path, monkeypatch):
     [
         (120, "correct", ""),
         (torch.tensor(119.0), "correct", ""),
-        (100, "wrong", "100 degrees is too low"),
+        (100, "wrong", "100 is too low"),
         (140.5, "wrong", "too high"),
         ("120", "wrong", "a number is asked for"),
         (True, "wrong", "a number is asked for"),
@@ -184,22 +182,6 @@ def test_a_check_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_a_predicted_number(answer, state, word):
     assert verdict("90.angle", answer)[0] == state
     assert word in verdict("90.angle", answer).message
-
-
-@pytest.mark.parametrize(
-    ("answer", "state", "word"),
-    [
-        ("yes", "correct", ""),
-        (" Yes", "correct", ""),
-        ("no", "wrong", "look again"),
-        ("perhaps", "wrong", "choose one of 'yes', 'no'"),
-        (1, "wrong", "choose one of"),
-        (..., "not attempted", ""),
-    ],
-)
-def test_a_predicted_choice(answer, state, word):
-    assert verdict("90.rises", answer)[0] == state
-    assert word in verdict("90.rises", answer).message
 
 
 def test_a_container_with_a_gap_is_not_attempted():

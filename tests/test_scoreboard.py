@@ -33,7 +33,6 @@ def test_a_grid_is_the_product_of_its_row_and_keeps_shared_trainings_side_by_sid
     assert len(cells) == 2 * 2 * 3 and len(set(cells)) == len(cells)
     places = [cell[:4] for cell in cells]
     assert sum(a != b for a, b in zip(places, places[1:], strict=False)) == len(set(places)) - 1
-    assert {c.method for c in cells_of("quick", ["mine"])} == {"mine"}
     assert all(c.method in KINDS for grid in GRIDS for c in cells_of(grid))
     with pytest.raises(ValueError, match="grid: got 'huge'"):
         cells_of("huge")

@@ -1,4 +1,4 @@
-"""What a cell measures, what the report says about the rows, and a submitted score."""
+"""What a cell measures, what the report says about the rows, and a score of one's own."""
 
 import csv
 from types import SimpleNamespace
@@ -11,10 +11,22 @@ from scipy import stats
 
 from nclib import data, detection, models, poisons
 from nclib.plots import scoreboard as draw
-from nclib.scoreboard import COLUMNS, Cell, Store, cells, cells_of, grids, methods, report, run
+from nclib.scoreboard import (
+    COLUMNS,
+    Cell,
+    Store,
+    cases,
+    grids,
+    methods,
+    report,
+    run,
+    submission,
+    summary,
+)
 from nclib.scoreboard.attacks import OTHERS, SINGLE, poisoned
-from nclib.scoreboard.cells import evaluate, prepare
-from nclib.scoreboard.submission import submit, together
+from nclib.scoreboard.cases import prepare
+from nclib.scoreboard.cells import evaluate
+from nclib.scoreboard.submission import together
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +89,14 @@ def test_nobody_is_measured_on_the_images_that_are_given_out(small):
 
 
 def test_many_cells_share_one_training(small, monkeypatch):
-    calls, fit = [], cells.training.fit
+    calls, fit = [], cases.training.fit
 
     def counted(model, train, **options):
         made = fit(model, train, **options)
         calls.append(made.cached)
         return made
 
-    monkeypatch.setattr(cells, "training", SimpleNamespace(fit=counted))
+    monkeypatch.setattr(cases, "training", SimpleNamespace(fit=counted))
     for method in ("none", "fine_tune", "etf_head"):
         prepare.cache_clear()  # as if each cell ran in a process of its own
         evaluate(Cell("digits", "sig", 0.05, 3, method))
@@ -95,7 +107,7 @@ def test_an_interrupted_training_makes_no_row(small, monkeypatch):
     def stopped(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cells.training._Epoch, "__call__", stopped)
+    monkeypatch.setattr(cases.training._Epoch, "__call__", stopped)
     prepare.cache_clear()
     with pytest.raises(KeyboardInterrupt):
         evaluate(Cell("digits", "flip", 0.2, 9, "none"))
@@ -194,12 +206,12 @@ def rows_of(values, method="none", **more):
 
 def test_the_interval_is_students_t():
     values = [0.2, 0.3, 0.35, 0.3, 0.25]
-    table = report.summary(pd.DataFrame(rows_of(values)))
+    table = summary.summary(pd.DataFrame(rows_of(values)))
     found = table[table.metric == "asr"].iloc[0]
     low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
     assert found[["mean", "low", "high"]].to_list() == pytest.approx([np.mean(values), low, high])
     assert found.seeds == 5
-    single = report.summary(pd.DataFrame(rows_of([0.4]))).iloc[0]
+    single = summary.summary(pd.DataFrame(rows_of([0.4]))).iloc[0]
     assert single["mean"] == 0.4 and np.isnan(single.low)
 
 
@@ -224,31 +236,11 @@ def test_the_report_writes_page_figure_and_the_marked_part_of_the_readme(tmp_pat
     assert "| `oracle` | nothing | 0 of 1 |" in page  # .1 left, and the accuracy is .1, too
     assert "the transplant test, which is told nothing" not in readme  # no such row
     with pytest.raises(ValueError, match="not there"):
-        report.read(tmp_path / "none.csv")
-
-
-def test_a_submitted_score_is_placed_where_its_auroc_belongs(small, monkeypatch):
-    monkeypatch.setitem(grids.GRIDS, "submit-digits", ("digits", grids.SUBMIT, (), (0, 1)))
-    cells_ = cells_of("submit-digits", ["robust_distance", "random"])
-    known = pd.DataFrame(
-        cell._asdict() | {"auroc": {"robust_distance": 1.01, "random": 0.3}[cell.method]}
-        for cell in cells_
-    )
-    table = submit(detection.robust_distance, name="ours", board=known, progress=False)
-    assert list(table.method) == ["robust_distance", "ours", "random"]
-    assert list(table.yours) == [False, True, False] and list(table.place) == [1, 2, 3]
-    ours = table[table.yours].iloc[0]
-    case = prepare("digits", "flip", 0.2, 0)
-    wanted = detection.auroc(
-        methods.joint(detection.robust_distance, case), case.train.is_poisoned.cpu()
-    )
-    assert ours.seeds == 2 and ours.low <= ours["mean"] <= ours.high <= 1
-    assert wanted == pytest.approx(ours["flip 20%"], abs=0.2)
-    assert draw.ranking(table).get_xlabel()
+        summary.read(tmp_path / "none.csv")
 
 
 def test_together_counts_the_worse_of_two_sides(small, monkeypatch):
-    monkeypatch.setitem(grids.GRIDS, "together-digits", ("digits", grids.TOGETHER, (), (0,)))
+    monkeypatch.setattr(submission, "SEEDS", (0,))
     table = together(detection.whitened_margin, name="ours", progress=False).set_index("method")
     both = ["clean-label 5%", "flip 20%"]
     assert set(both) < set(table.columns) and "spectral" in table.index
@@ -257,33 +249,20 @@ def test_together_counts_the_worse_of_two_sides(small, monkeypatch):
     assert table.loc["ours", "flip 20%"] > 0.6
     drawn = draw.both_sides(table.reset_index(), "ours")
     assert drawn.get_xlabel() == "AUROC, flip 20%"
-    with pytest.raises(ValueError, match="on the board already"):
+    with pytest.raises(ValueError, match="is a known detector"):
         together(detection.spectral, name="spectral", progress=False)
 
 
-def test_a_submission_to_the_whole_board_meets_every_poison(small, monkeypatch):
-    poisons = [("clean", [0.0]), ("flip", [0.2]), ("badnets", [0.01, 0.05])]
-    monkeypatch.setitem(grids.GRIDS, "digits", ("digits", poisons, (), (0,)))
-    known = pd.DataFrame(rows_of([0.5], "random"))
-    table = submit(detection.robust_distance, name="ours", board=known, whole=True, progress=False)
-    ours = table[table.yours].iloc[0]
-    assert {"flip 20%", "badnets 1%", "badnets 5%"} <= set(table.columns) and "clean" not in table
-    assert ours[["flip 20%", "badnets 1%", "badnets 5%"]].notna().all()
-
-
 @pytest.mark.parametrize(
-    ("score", "options", "word"),
+    ("score", "word"),
     [
-        (lambda h, y: h, {}, "score: returned"),
-        (lambda h, y: torch.full((len(y),), torch.nan), {}, "NaN"),
-        (detection.robust_distance, {"name": "random"}, "on the board already"),
-        (detection.robust_distance, {"dataset": "imagenet"}, "dataset: got 'imagenet'"),
+        (lambda h, y: h, "score: returned"),
+        (lambda h, y: torch.full((len(y),), torch.nan), "NaN"),
     ],
 )
-def test_a_bad_submission_is_refused(small, score, options, word):
-    board = pd.DataFrame(rows_of([0.5], "random"))
+def test_a_bad_score_is_refused(small, score, word):
     with pytest.raises(ValueError, match=word):
-        submit(score, board=board, progress=False, **options)
+        together(score, progress=False)
 
 
 def test_the_command_line_runs_a_grid_and_reports_what_failed(small, tmp_path, monkeypatch, capsys):
@@ -309,7 +288,7 @@ def test_cells_and_board_agree_on_the_model(small):
 
 
 def test_the_committed_board_has_every_control_beside_its_methods():
-    rows = report.read()
+    rows = summary.read()
     for _, part in rows.groupby(["dataset", "poison", "rate", "seed"]):
         assert {"none", "oracle", "transplant"} <= set(part.method)
         assert set(part.method) <= set(grids.KINDS)
@@ -329,7 +308,7 @@ def test_an_attack_counts_as_stopped_once_and_only_at_little_cost():
         + cells("oracle", [0, 0, 0], [0.995, 0.995, 0.995])
         + cells("transplant", [0.04, 0.6, 0], [0.98, 1, 1])
     ).assign(accused=0)
-    table = report.stopped(rows, "digits")
+    table = summary.stopped(rows, "digits")
     assert list(table.index) == ["none", "oracle", "transplant"]
     assert list(table.attacks) == [2, 2, 2]  # the weak one does not count
     assert list(table.stopped) == [0, 2, 0]  # one at the cost of two points, one not at all
@@ -339,6 +318,6 @@ def test_an_attack_counts_as_stopped_once_and_only_at_little_cost():
 
 def test_the_page_names_attacks_that_fail_by_themselves():
     rows = pd.DataFrame(rows_of([0.02] * 5) + rows_of([0.9] * 5, poison="sig"))
-    text = report.document(rows, report.summary(rows))
+    text = report.document(rows, summary.summary(rows))
     assert "the success of badnets 5% is below .1: those columns" in text
-    assert "is below .1" not in report.document(rows[5:], report.summary(rows[5:]))
+    assert "is below .1" not in report.document(rows[5:], summary.summary(rows[5:]))

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, label, panels, plt
-
-
-def picture(image: Tensor, ax: Axes, title: str = "", **options: Any) -> Axes:
-    """One image ``[C, H, W]``, grey or colour, without axes."""
-    pixels = image.detach().cpu().permute(1, 2, 0).numpy()
-    look: dict[str, Any] = {"vmin": 0, "vmax": 1} | options
-    ax.imshow(pixels.squeeze(-1) if pixels.shape[2] == 1 else pixels, **look)
-    ax.set_title(title, fontsize=8)
-    ax.axis("off")
-    return ax
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, band, label, panels, picture, plt
 
 
 def side_by_side(
@@ -105,9 +93,7 @@ def lines(
     """One line through the means of several runs for each name, labelled in a legend."""
     _, (ax,) = panels(width=5.6, height=3.3)
     for name, runs in series.items():
-        values = np.array(runs)
-        (line,) = ax.plot(x, values.mean(0), marker="o", label=name)
-        ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2)
+        band(ax, x, runs, name)
     ax.legend(fontsize=9)
     ax.set_ylim(-0.02, 1.02)
     return label(ax, title, unit, y)

@@ -14,7 +14,6 @@ def worth(
     probability: Callable[[float, float, float], float],
     power: float,
     false_alarms: Sequence[float],
-    title: str = "what an accusation is worth",
 ) -> Axes:
     """``probability(prior, power, false_alarms)`` over the prior, a line per false-alarm rate."""
     ax = panels(width=5.4)[1][0]
@@ -25,4 +24,5 @@ def worth(
     ax.set_xscale("log")
     ax.set_ylim(0, 1)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    title = "what an accusation is worth"
     return label(ax, title, "share of sets that are poisoned", "probability that it is poisoned")

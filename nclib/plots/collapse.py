@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -47,18 +46,13 @@ def curves(history: Mapping[str, list], probe: str = "train", zero_at: int | Non
 
 
 def compare(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    title: str,
-    y: str,
-    *,
-    log: bool = True,
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, y: str
 ) -> Axes:
     """One line per name of ``{name: (epochs, values)}``."""
     _, (ax,) = panels(width=5.5, height=3.4)
     for name, (epochs, values) in series.items():
         ax.plot(epochs, values, marker=".", label=name)
-    if log:
-        ax.set_yscale("log")
+    ax.set_yscale("log")
     ax.legend(fontsize=8)
     return label(ax, title, "epoch", y)
 
@@ -104,22 +98,6 @@ def plane(
     reach = max(1.7, float(points.norm(dim=1).quantile(0.97)))  # before training: a wide cloud
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     return label(ax, title, "first axis of the means", "second axis")
-
-
-def space(
-    points: Tensor, labels: Tensor, means: Tensor, title: str, ax: Axes | None = None
-) -> Axes:
-    """Features and class means in three dimensions; a spoke leads to each mean."""
-    ax = plt.figure(figsize=(3.8, 3.6)).add_subplot(projection="3d") if ax is None else ax
-    colours = class_colours(len(means))
-    look: dict[str, Any] = {"s": 8, "alpha": 0.7, "linewidths": 0}
-    look["c"] = [colours[i] for i in labels.tolist()]
-    ax.scatter(*points.T, **look)
-    for mean, colour in zip(means, colours, strict=True):
-        ax.plot(*torch.stack([0 * mean, mean]).T, color=colour, linewidth=2)
-    ax.set(title=title, xlabel="axis 1", ylabel="axis 2", zlabel="axis 3")
-    ax.tick_params(labelsize=6)
-    return ax
 
 
 def by_layer(found: Mapping[str, Mapping[str, Collapse]], title: str) -> Axes:

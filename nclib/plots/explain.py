@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.attacks import picture
-from nclib.plots.style import heatmap, label, panels, plt
+from nclib.plots.style import band, heatmap, label, panels, picture, plt
 
 
 def over(image: Tensor, found: Tensor, ax: Axes, title: str = "") -> Axes:
@@ -44,9 +43,7 @@ def overlays(images: Tensor, found: Tensor, title: str) -> Figure:
     return figure
 
 
-def table(
-    shares: Mapping[str, Mapping[str, Sequence[float]]], title: str, y: str = "put back"
-) -> Axes:
+def table(shares: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Axes:
     """Shares ``{column: {row: one per seed}}`` as a heat map of their means, with their span."""
     columns = list(shares)
     rows = list(shares[columns[0]])
@@ -56,7 +53,7 @@ def table(
         [f"{np.mean(v):.2f}  ({min(v):.2f}-{max(v):.2f})" for v in line] for line in runs.tolist()
     ]
     options: dict[str, Any] = {"annot": np.array(words), "vmin": 0, "vmax": 1, "fmt": ""}
-    return heatmap(runs.mean(2), rows, columns, title=title, x="", y=y, ax=ax, **options)
+    return heatmap(runs.mean(2), rows, columns, title=title, x="", y="put back", ax=ax, **options)
 
 
 def cascade(
@@ -67,10 +64,8 @@ def cascade(
     """Agreement of maps with those of networks drawn anew, by layers, and with a twin's."""
     _, (ax,) = panels(width=7.2, height=3.7)
     for name, runs in curves.items():
-        values = np.array(runs)
-        (line,) = ax.plot(steps, values.mean(0), marker="o", label=name)
-        ax.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15)
-        ax.plot("a trained twin", np.mean(twins[name]), "D", color=line.get_color())
+        colour = band(ax, steps, runs, name, alpha=0.15)
+        ax.plot("a trained twin", np.mean(twins[name]), "D", color=colour)
     ax.legend(fontsize=8, bbox_to_anchor=(1.02, 1), loc="upper left")
     title = "Does the map know what was learned?"
     return label(ax, title, "layers drawn anew", "rank correlation of the maps")

@@ -55,7 +55,6 @@ def dots(
     groups: Mapping[str, Sequence[float]],
     title: str,
     x: str,
-    ax: Axes | None = None,
     *,
     grey: str | None = None,
 ) -> Axes:
@@ -63,8 +62,7 @@ def dots(
 
     Rows with the word ``grey`` in their name, the controls say, are grey.
     """
-    if ax is None:
-        _, (ax,) = panels(width=6, height=0.6 + 0.34 * len(groups))
+    _, (ax,) = panels(width=6, height=0.6 + 0.34 * len(groups))
     rows = np.arange(len(groups))
     colours = [NEUTRAL if grey and grey in name else POISON for name in groups]
     ax.barh(rows, [np.mean(v) for v in groups.values()], color=colours, alpha=0.35)
@@ -239,12 +237,11 @@ def with_control(
     poisoned: Mapping[str, Sequence[float]],
     control: Mapping[str, Sequence[float]],
     title: str,
-    words: tuple[str, str] = ("poisoned network", "clean twin, same trigger"),
-    y: str = "share of the other test images",
 ) -> Axes:
-    """A pair of bars per attack, a dot per value: poisoned networks, say, and their clean twins."""
+    """A pair of bars per attack, a dot per value: poisoned networks and their clean twins."""
     _, (ax,) = panels(width=3.6 + 1.1 * len(poisoned))  # with room for the legend
-    pairs = ((poisoned, POISON, words[0]), (control, NEUTRAL, words[1]))
+    twin = "clean twin, same trigger"
+    pairs = ((poisoned, POISON, "poisoned network"), (control, NEUTRAL, twin))
     for (values, colour, name), shift in zip(pairs, (-0.2, 0.2), strict=True):
         x = np.arange(len(values)) + shift
         ax.bar(x, [np.mean(v) for v in values.values()], 0.4, color=colour, alpha=0.6, label=name)
@@ -253,4 +250,4 @@ def with_control(
     ax.set_xticks(np.arange(len(poisoned)), list(poisoned))
     ax.set_ylim(0, 1.03)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return label(ax, title, "", y)
+    return label(ax, title, "", "share of the other test images")

@@ -20,6 +20,7 @@ from nclib.plots.style import (
     heatmap,
     label,
     panels,
+    pixels,
     show_images,
 )
 
@@ -64,21 +65,20 @@ def landscape(hills: Tensor, grid: Tensor, points: Tensor, images: Tensor, momen
     low, high = float(grid[0]), float(grid[-1])
     axes[0].set(xlim=(low, high), ylim=(low, high))
     label(axes[0], f"The walkers {moment}", "amount of the trigger", "amount of a noise pattern")
-    rows = images.permute(0, 2, 3, 1).numpy()
-    half = len(rows) // 2
-    strip = np.concatenate([np.concatenate(part, 1) for part in (rows[:half], rows[half:])])
-    axes[1].imshow(strip.squeeze(-1) if strip.shape[2] == 1 else strip, vmin=0, vmax=1)
+    half = len(images) // 2
+    strip = torch.cat([torch.cat([*part], 2) for part in (images[:half], images[half:])], 1)
+    axes[1].imshow(pixels(strip), vmin=0, vmax=1)
     axes[1].set_axis_off()
     axes[1].set_title(f"their images {moment}")
     return figure
 
 
-def walk(frames: Mapping[str, Tensor], title: str, columns: int = 6) -> Figure:
+def walk(frames: Mapping[str, Tensor], title: str) -> Figure:
     """The same images ``[n, C, H, W]`` at several moments ``{name: images}``: one row per image."""
     count = len(next(iter(frames.values())))
     rows = [images[i] for i in range(count) for images in frames.values()]
     titles = list(frames) + [""] * (len(rows) - len(frames))
-    return show_images(torch.stack(rows), titles, columns=len(frames) or columns, title=title)
+    return show_images(torch.stack(rows), titles, columns=len(frames), title=title)
 
 
 def outcomes(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:

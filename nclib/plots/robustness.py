@@ -11,7 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels, plt
+from nclib.plots.style import (
+    CLEAN,
+    NEUTRAL,
+    POISON,
+    band,
+    class_colours,
+    label,
+    panels,
+    picture,
+    plt,
+)
 
 
 def over(
@@ -26,9 +36,7 @@ def over(
     """One line per name, the mean over the runs (rows); the band is their span."""
     ax = panels(width=5.4, height=3.5)[1][0] if ax is None else ax
     for name, runs in series.items():
-        values = np.array(runs, dtype=float)
-        (line,) = ax.plot(x, values.mean(0), marker="o", label=name)
-        ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2)
+        band(ax, x, runs, name)
     if log:
         ax.set_xscale("log")
     ax.set_xticks(x, [f"{value:g}" for value in x])
@@ -141,15 +149,13 @@ def gradients(images: Tensor, rows: Mapping[str, Tensor], title: str) -> Figure:
     shape = (1 + len(rows), len(images))
     figure, axes = plt.subplots(*shape, figsize=(1.4 * shape[1], 1.4 * shape[0]), squeeze=False)
     for line, (name, row) in zip(axes, {"image": images, **rows}.items(), strict=True):
-        for ax, pixels in zip(line, row, strict=True):
-            values = pixels.detach().cpu().permute(1, 2, 0).numpy()
-            if name != "image":
-                values = values.mean(2)
-                top = np.abs(values).max() or 1
-                ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
+        for ax, one in zip(line, row, strict=True):
+            if name == "image":
+                picture(one, ax)
             else:
-                ax.imshow(values.squeeze(), vmin=0, vmax=1)
-            ax.axis("off")
+                slope = one.detach().cpu().mean(0, keepdim=True)
+                top = float(slope.abs().max()) or 1
+                picture(slope, ax, cmap="RdBu_r", vmin=-top, vmax=top)
         line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
     figure.suptitle(title, fontsize=10)
     return figure

@@ -1,4 +1,4 @@
-"""The board: heat maps of methods x poisons, a ranking with intervals, the points of a capstone."""
+"""The board: heat maps of methods x poisons; the points and the evidence of a capstone."""
 
 from __future__ import annotations
 
@@ -43,21 +43,6 @@ def board(found: Mapping[str, pd.DataFrame], dataset: str) -> Figure:
             ax=ax,
         )
     return figure
-
-
-def ranking(table: pd.DataFrame, title: str = "AUROC on the board") -> Axes:
-    """Detectors, best at the top, with intervals; yours in another colour and shape.
-
-    ``table`` has "method", "mean", "low", "high" and "yours".
-    """
-    ax = panels(width=6.2, height=0.34 * len(table) + 1.3)[1][0]
-    for place, row in enumerate(table[::-1].to_dict("records")):
-        colour, marker = (POISON, "D") if row["yours"] else (CLEAN, "o")
-        ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
-        ax.plot(row["mean"], place, marker, color=colour, ms=7)
-    ax.set_yticks(range(len(table)), list(table.method[::-1]))
-    ax.axvline(0.5, ls=":", color=NEUTRAL)
-    return label(ax, title, "AUROC, mean and 95% interval over seeds", "detector")
 
 
 def points(rows: Sequence[Mapping], parts: Sequence[str]) -> Axes:

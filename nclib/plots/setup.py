@@ -8,8 +8,9 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from nclib.data import ImageSet
-from nclib.plots.style import CLEAN, NEUTRAL, label, panels, show_images
+from nclib.plots.style import CLEAN, NEUTRAL, label, panels, picture, show_images
 
+COLUMNS = 10  # images in a row
 Clocks = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -37,28 +38,24 @@ def clocks(times: Clocks, title: str) -> Figure:
     return figure
 
 
-def contact_sheet(sets: Sequence[ImageSet], title: str, columns: int = 10) -> Figure:
+def contact_sheet(sets: Sequence[ImageSet], title: str) -> Figure:
     """One row per data set: the first image of each of its first classes, the class above it."""
-    size = (1.05 * columns + 1.2, 1.3 * len(sets) + 0.3)
-    figure, axes = plt.subplots(len(sets), columns, figsize=size, squeeze=False)
+    size = (1.05 * COLUMNS + 1.2, 1.3 * len(sets) + 0.3)
+    figure, axes = plt.subplots(len(sets), COLUMNS, figsize=size, squeeze=False)
     for row, data in zip(axes, sets, strict=True):
         for ax in row:
             ax.axis("off")
         for ax, c in zip(row, data.labels.unique().tolist(), strict=False):
-            image = data.images[data.labels == c][0].cpu().permute(1, 2, 0)
-            ax.imshow(image.squeeze(-1), vmin=0, vmax=1)
-            ax.set_title(data.classes[c][:14], fontsize=8)
+            picture(data.images[data.labels == c][0], ax, data.classes[c][:14])
         size_said = " x ".join(map(str, data.shape[1:]))
-        row[0].text(
-            -0.15, 0.5, f"{data.name}\n{size_said}", transform=row[0].transAxes, ha="right",
-            va="center", fontsize=9,
-        )  # fmt: skip
+        place = {"transform": row[0].transAxes, "ha": "right", "va": "center", "fontsize": 9}
+        row[0].text(-0.15, 0.5, f"{data.name}\n{size_said}", **place)
     figure.suptitle(title)
     return figure
 
 
-def gallery(data: ImageSet, cls: int, count: int = 20, columns: int = 10) -> Figure:
+def gallery(data: ImageSet, cls: int, count: int = 20) -> Figure:
     """The first ``count`` images of one class; each line above gives the position in the set."""
     places = (data.labels == cls).nonzero()[:count, 0].tolist()
     title = f"{data.name}: class {data.classes[cls]!r}, the number is the position in the set"
-    return show_images(data.images[places], places, columns=columns, title=title)
+    return show_images(data.images[places], places, columns=COLUMNS, title=title)

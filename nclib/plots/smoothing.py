@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels, picture
 
 
 def vote(copies: Tensor, counts: Sequence[int], classes: Sequence[str], title: str) -> Figure:
@@ -21,9 +21,7 @@ def vote(copies: Tensor, counts: Sequence[int], classes: Sequence[str], title: s
     shown = min(len(copies), 5)
     figure, axes = panels(shown + 1, width=1.6, height=2.3, width_ratios=[*[1] * shown, 2.4])
     for image, ax in zip(copies, axes[:shown], strict=False):
-        picture = image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
-        ax.imshow(picture.squeeze(-1) if picture.shape[2] == 1 else picture, vmin=0, vmax=1)
-        ax.axis("off")
+        picture(image.clamp(0, 1), ax)
     axes[-1].barh(classes, counts, color=CLEAN)
     axes[-1].invert_yaxis()
     axes[-1].tick_params(axis="y", labelsize=7)

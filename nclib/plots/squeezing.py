@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, class_colours, label, panels
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, band, class_colours, label, panels, pixels
 
 
 def gallery(
@@ -25,8 +25,7 @@ def gallery(
     )
     for (name, images), line in zip(rows.items(), axes, strict=True):
         for image, ax in zip(images, line, strict=True):
-            picture = image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
-            ax.imshow(picture.squeeze(-1) if picture.shape[2] == 1 else picture, vmin=0, vmax=1)
+            ax.imshow(pixels(image.clamp(0, 1)), vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
@@ -61,9 +60,7 @@ def by_eps(
     """A line per name ``{name: [seeds, eps]}`` with the span of the seeds; walls are dotted."""
     _, (ax,) = panels(width=6, height=3.6)
     for (name, runs), colour in zip(curves.items(), class_colours(len(curves)), strict=True):
-        values = np.array(runs)
-        ax.plot(eps, values.mean(0), color=colour, marker="o", ms=4, label=name)
-        ax.fill_between(eps, values.min(0), values.max(0), color=colour, alpha=0.2)
+        band(ax, eps, runs, name, color=colour, ms=4)
         if walls and name in walls:
             ax.axvline(walls[name], color=colour, linewidth=1, linestyle=":")
     ax.set_ylim(-0.02, 1.02)
@@ -90,8 +87,8 @@ def staircase(bits: Sequence[int], eps: float) -> Figure:
     return figure
 
 
-def roc(clean: Tensor, attacked: Mapping[str, Tensor], title: str, at: float = 0.05) -> Figure:
-    """Left: the scores. Right: who is caught at which false-positive rate; ``at`` is marked."""
+def roc(clean: Tensor, attacked: Mapping[str, Tensor], title: str) -> Figure:
+    """Left: the scores. Right: who is caught at which false-positive rate; 5% is marked."""
     figure, (left, right) = panels(2, width=4.6, height=3.4)
     bins = np.linspace(0, 2, 41).tolist()
     left.hist(clean.cpu().numpy(), bins, color=CLEAN, alpha=0.7, label="clean")
@@ -103,7 +100,7 @@ def roc(clean: Tensor, attacked: Mapping[str, Tensor], title: str, at: float = 0
         false, true, _ = roc_curve(truth, both)
         area = roc_auc_score(truth, both)
         right.plot(false, true, color=colour, lw=2, label=f"{name}: AUROC {area:.2f}")
-    right.axvline(at, color="0.3", linewidth=1, linestyle="--")
+    right.axvline(0.05, color="0.3", linewidth=1, linestyle="--")
     left.set_yscale("symlog")
     left.legend(fontsize=8)
     right.legend(fontsize=8)

@@ -46,6 +46,29 @@ def label(axes: Axes, title: str, x: str, y: str) -> Axes:
     return axes
 
 
+def pixels(image: Tensor) -> np.ndarray:
+    """``[C, H, W]`` as matplotlib wants it: ``[H, W, C]``, or ``[H, W]`` for one channel."""
+    found = image.detach().cpu().permute(1, 2, 0).numpy()
+    return found.squeeze(-1) if found.shape[2] == 1 else found
+
+
+def picture(image: Tensor, ax: Axes, title: str = "", **options: Any) -> Axes:
+    """One image ``[C, H, W]``, grey or colour, without axes."""
+    look: dict[str, Any] = {"vmin": 0, "vmax": 1} | options
+    ax.imshow(pixels(image), **look)
+    ax.set_title(title, fontsize=8)
+    ax.axis("off")
+    return ax
+
+
+def band(ax: Axes, x: Sequence, runs: ArrayLike, name: str, alpha: float = 0.2, **look: Any) -> Any:
+    """A line through the means of ``runs`` ``[runs, x]`` and their span behind it: its colour."""
+    values = np.array(runs, dtype=float)
+    (line,) = ax.plot(x, values.mean(0), marker="o", label=name, **look)
+    ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=alpha)
+    return line.get_color()
+
+
 def show_images(
     images: Tensor, titles: Sequence[str] | None = None, *, columns: int = 10, title: str = ""
 ) -> Figure:
@@ -55,9 +78,7 @@ def show_images(
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(images):
-            picture = images[i].detach().cpu().permute(1, 2, 0).numpy()
-            ax.imshow(picture.squeeze(-1) if picture.shape[2] == 1 else picture, vmin=0, vmax=1)
-            ax.set_title("" if titles is None else str(titles[i]), fontsize=8)
+            picture(images[i], ax, "" if titles is None else str(titles[i]))
     figure.suptitle(title)
     return figure
 

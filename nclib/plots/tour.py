@@ -48,14 +48,13 @@ def shadow(
     means: Tensor,
     marks: Sequence[str] | Tensor,
     title: str,
-    ax: Axes | None = None,
 ) -> Axes:
     """One frame: points ``[N, 2]`` and class means ``[K, 2]``, each at the end of a spoke.
 
     ``marks`` stand at the ends of the spokes: K names, or K pictures ``[K, C, H, W]`` in [0, 1],
     with a fourth channel for opacity if there is one.
     """
-    ax = panels(width=4.6, height=4.8)[1][0] if ax is None else ax
+    ax = panels(width=4.6, height=4.8)[1][0]
     colours = class_colours(len(means))
     shades = [colours[i] for i in labels.tolist()]
     ax.scatter(points[:, 0], points[:, 1], c=shades, s=6, alpha=0.45, linewidths=0)

@@ -1,25 +1,23 @@
 """Every attack against every defence, on one board: ``python -m nclib scoreboard run digits``.
 
-One idea per file: ``grids`` (what is measured, a table), ``methods`` (what is done about the
-poison), ``cells`` (one measurement is one row), ``store`` (rows that survive a kill), ``engine``
-(many cells on many cores or machines), ``report`` (means, intervals, tables), ``submission`` (a
-score of one's own on the board).
+One idea per file: ``grids`` (what is measured, a table), ``attacks`` and ``cases`` (the victims),
+``methods`` (what is done about the poison), ``cells`` (one measurement is one row), ``store`` (rows
+that survive a kill), ``engine`` (many cells on many cores or machines), ``summary`` (means and
+intervals), ``report`` (the page), ``submission`` (a score of one's own, ``together``).
 """
 
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable
 
 from nclib.scoreboard.engine import run
 from nclib.scoreboard.grids import GRIDS, Cell, cells_of
 from nclib.scoreboard.store import COLUMNS, Store
 
-LATER = {"evaluate": "cells", "prepare": "cells", "submit": "submission"}
-LATER["together"] = "submission"  # these load torch
-
-__all__ = ["COLUMNS", "GRIDS", "Cell", "Store", "cells_of", "run", *LATER]
+__all__ = ["COLUMNS", "GRIDS", "Cell", "Store", "cells_of", "run"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in LATER:
-        return getattr(import_module(f"nclib.scoreboard.{LATER[name]}"), name)
+def __getattr__(name: str) -> Callable:
+    if name == "together":  # loads torch, which the command and its engine do without
+        from nclib.scoreboard.submission import together
+
+        return together
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,53 +1,16 @@
-"""One cell of the board: the poisoned set, the victim, what is done about it, and the row."""
+"""One cell of the board: a victim, what is done about it, and the row that comes of it."""
 
 from __future__ import annotations
 
-import functools
-import os
 import time
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nclib import activations, data, device, fast, models, training
-from nclib.poisons import PoisonedSet
 from nclib.scoreboard import methods
-from nclib.scoreboard.attacks import poisoned
-from nclib.scoreboard.grids import EARLY, KINDS, NEEDS, SIZES, SPARE, Cell
-
-
-@dataclass(frozen=True)
-class Case:
-    """A victim: its training set with the truth, its test set, its model, its early features."""
-
-    train: PoisonedSet
-    test: data.ImageSet
-    spare: data.ImageSet  # clean images that are neither trained nor measured on
-    model: nn.Module  # trained to the end, where the case is whole
-    early: dict[str, Tensor]  # {layer: [N, D]} after EARLY epochs, without the first layer
-    epochs: int
-    arch: str
-
-    def plan(self, train: data.ImageSet) -> dict[str, Any]:
-        """The keywords of ``training.fit`` for training on ``train`` as the victim was trained."""
-        return plan(self.arch, train, self.epochs)
-
-    def build(self, train: data.ImageSet, seed: int) -> nn.Module:
-        """A fresh model of the victim's kind."""
-        return models.build(self.arch, train, seed=seed)
-
-    def retrain(self, kept: data.ImageSet, seed: int, **options: Any) -> nn.Module:
-        """A fresh model trained on ``kept`` as the victim was, from another start."""
-        options = self.plan(kept) | {"seed": seed + 10, "cache": False, "progress": False} | options
-        return training.fit(self.build(kept, seed + 10), kept, **options).model
-
-
-def plan(arch: str, train: data.ImageSet, epochs: int) -> dict[str, Any]:
-    """The keywords of ``training.fit`` for a network of this kind."""
-    return fast.recipe(train, epochs=epochs) if arch == "fast" else {"epochs": epochs}
+from nclib.scoreboard.cases import Case, origin, prepare
+from nclib.scoreboard.grids import KINDS, NEEDS, Cell
 
 
 def evaluate(cell: Cell) -> dict[str, object]:
@@ -79,7 +42,8 @@ def evaluate(cell: Cell) -> dict[str, object]:
     seconds = round(time.perf_counter() - start, 2)
     if origin("cifar10") != "cifar10" and cell.dataset.startswith("cifar10"):
         row["source"] = "JPEG copies"
-    return row | {"seconds": seconds, "device": _device(case.train.device), "torch": _torch()}
+    place, version = _device(case.train.device), torch.__version__.split("+")[0]
+    return row | {"seconds": seconds, "device": place, "torch": version}
 
 
 def _outcome(model: nn.Module, cell: Cell, case: Case) -> dict[str, float]:
@@ -91,50 +55,5 @@ def _outcome(model: nn.Module, cell: Cell, case: Case) -> dict[str, float]:
     return row
 
 
-@functools.lru_cache(maxsize=4)
-def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = True) -> Case:
-    """The case of a cell, trained once for all of them: the run cache has it afterwards.
-
-    Not ``whole``: the training ends with the early features, and the model is that of then.
-    """
-    n_train, n_test, epochs, pixels, arch, name = SIZES[dataset]
-    place = device.pick()
-    train, test = data.load(
-        origin(name or dataset),
-        n_train=n_train,
-        n_test=n_test,
-        size=pixels,
-        seed=seed,
-        device=place,
-    )
-    train, test = replace(train, name=dataset), replace(test, name=dataset)
-    given = torch.zeros(len(test), dtype=torch.bool)
-    given[data.stratified(test.labels, round(SPARE * len(train)), seed)] = True
-    spare, test = test.subset(given.to(test.device)), test.subset(~given.to(test.device))
-    train = poisoned(train, poison, rate, seed, lambda: prepare(dataset, "clean", 0.0, seed).model)
-    run = training.fit(
-        models.build(arch, train, seed=seed),
-        train,
-        **plan(arch, train, epochs),
-        stop_after=None if whole else EARLY,
-        seed=seed,
-        probes={"layer": lambda model: activations.features(model, train.images)},
-        probe_at=(EARLY,),
-        progress=False,
-    )
-    early = {k.removeprefix("layer/"): v[0] for k, v in run.history.items() if "layer/" in k}
-    early.pop(next(iter(early)))  # the first layer sees edges only
-    return Case(train, test, spare, run.model, early, epochs, arch)
-
-
-def origin(dataset: str) -> str:
-    """What ``data.load`` reads: for "cifar10" what ``NCLIB_CIFAR10`` names, JPEG copies, say."""
-    return os.environ.get("NCLIB_CIFAR10", dataset) if dataset == "cifar10" else dataset
-
-
 def _device(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
-
-
-def _torch() -> str:
-    return torch.__version__.split("+")[0]

@@ -1,9 +1,9 @@
 """Many cells on many cores, or on many machines: joblib does the work, this orders it.
 
 The parent process alone writes rows, one by one, as they arrive; several parents may fill one
-board. Trainings that several cells
-share are done first, each once; the cells find them in the run cache. On several machines
-``NCLIB_CACHE`` must be a folder that all of them see, or each machine trains for itself.
+board. Trainings that several cells share are done first, each once; the cells find them in the run
+cache. On several machines ``NCLIB_CACHE`` must be a folder that all of them see, or each machine
+trains for itself.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def measure(cell: Cell) -> dict[str, object]:
 
 
 def train_victim(*key: Any) -> None:
-    """``cells.prepare``, for what it leaves in the run cache."""
-    from nclib.scoreboard.cells import prepare
+    """``cases.prepare``, for what it leaves in the run cache."""
+    from nclib.scoreboard.cases import prepare
 
     prepare(*key)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,13 @@ from nclib.correction import isolation, pruning, reversal
 from nclib.defenses import adversarial_training, partition, squeezing
 from nclib.detection import consistency
 from nclib.doors import finite
+from nclib.scoreboard.cases import Case
 from nclib.scoreboard.grids import ADVERSARIAL_EPS, FALSE_ALARM, Cell
-
-if TYPE_CHECKING:  # cells imports this file
-    from nclib.scoreboard.cells import Case
 
 ISOLATED = 0.01  # the share that ABL unlearns
 PARTS, BITS = 10, 1
 
-Method = Callable[[Cell, "Case"], dict[str, Any]]
+Method = Callable[[Cell, Case], dict[str, Any]]
 
 
 def apply(cell: Cell, case: Case) -> dict[str, Any]:
@@ -39,54 +37,22 @@ def apply(cell: Cell, case: Case) -> dict[str, Any]:
     Raises ``ValueError`` for a method that the board does not know.
     """
     name, generous, _ = cell.method.partition("_x1.5")
-    scores: dict[str, Callable[[Cell, Case], Tensor]] = {
-        "random": lambda cell, case: detection.random_score(case.train.labels, cell.seed),
-        **{known: partial(of_features, score) for known, score in detection.SCORES.items()},
-        "strip": lambda cell, case: consistency.strip(
-            case.model, case.train.images, case.spare.images, seed=cell.seed
-        ),
-        "scale_up": lambda cell, case: consistency.scale_up(case.model, case.train.images),
-        "ibd_psc": lambda cell, case: consistency.ibd_psc(
-            case.model, case.train.images, case.spare
-        ),
-        "abl_isolation": isolated,
-        "asset": lambda cell, case: isolation.asset(
-            case.model, case.train, case.spare, seed=cell.seed
-        ),
-    }
-    if name in scores:
-        return cut(scores[name](cell, case), cell, case, 1.5 if generous else 1.0)
-    known: dict[str, Method] = {
-        "none": lambda cell, case: {"model": case.model},
-        "oracle": oracle,
-        "clean_only": lambda cell, case: {"model": case.retrain(case.spare, cell.seed)},
-        "transplant": transplanted,
-        "consensus": consensus,
-        "relabel": relabel,
-        "fine_tune": repair(correction.fine_tune),
-        "fine_pruning": repair(pruning.fine_pruning),
-        "neural_cleanse": cleansed,
-        "abl": unlearned,
-        "etf_head": repair(correction.etf_head),
-        "random_head": repair(partial(correction.etf_head, kind="random")),
-        "squeezing": squeezed,
-        "partition": voted,
-        "adversarial": adversarial,
-    }
-    if cell.method not in known:
-        allowed = ", ".join([*known, *scores])
+    if name in SCORES:
+        return cut(SCORES[name](cell, case), cell, case, 1.5 if generous else 1.0)
+    if cell.method not in METHODS:
+        allowed = ", ".join([*METHODS, *SCORES])
         raise ValueError(f"method: got {cell.method!r}; allowed are {allowed}")
-    return known[cell.method](cell, case)
-
-
-def of_features(score: Callable[..., Tensor], cell: Cell, case: Case) -> Tensor:
-    """``joint``, in the order of arguments that ``apply`` calls."""
-    return joint(score, case)
+    return METHODS[cell.method](cell, case)
 
 
 def joint(score: Callable[..., Tensor], case: Case) -> Tensor:
     """The mean over the early layers of a score, each on a robust z scale: ``[N]``."""
     return detection.combine(detection.by_layer(score, case.early, case.train.labels), "mean")
+
+
+def early(score: Callable[..., Tensor]) -> Callable[[Cell, Case], Tensor]:
+    """The ranking of a score of features, as ``apply`` calls it."""
+    return lambda _, case: joint(score, case)
 
 
 def ranking(score: Tensor, case: Case) -> dict[str, float]:
@@ -105,7 +71,7 @@ def after(model: nn.Module, case: Case) -> dict[str, float]:
     return correction.outcome(model, case.test, case.train)
 
 
-def cut(score: Tensor, cell: Cell, case: Case, factor: float = 1.5) -> dict[str, Any]:
+def cut(score: Tensor, cell: Cell, case: Case, factor: float) -> dict[str, Any]:
     """Remove the highest scores, ``factor`` times as many as there are, and train anew."""
     rate = float(case.train.harmful.double().mean()) or FALSE_ALARM
     removed = detection.known_rate(score, rate, factor=factor)
@@ -234,3 +200,33 @@ def adversarial(cell: Cell, case: Case) -> dict[str, Any]:
     """Train on single-step attacks of ``ADVERSARIAL_EPS`` (Wong et al. 2020)."""
     loss = adversarial_training.fast_training(ADVERSARIAL_EPS, seed=cell.seed)
     return {"model": case.retrain(case.train, cell.seed, loss=loss)}
+
+
+SCORES: dict[str, Callable[[Cell, Case], Tensor]] = {
+    "random": lambda cell, case: detection.random_score(case.train.labels, cell.seed),
+    **{name: early(score) for name, score in detection.SCORES.items()},
+    "strip": lambda cell, case: consistency.strip(
+        case.model, case.train.images, case.spare.images, seed=cell.seed
+    ),
+    "scale_up": lambda _, case: consistency.scale_up(case.model, case.train.images),
+    "ibd_psc": lambda _, case: consistency.ibd_psc(case.model, case.train.images, case.spare),
+    "abl_isolation": isolated,
+    "asset": lambda cell, case: isolation.asset(case.model, case.train, case.spare, seed=cell.seed),
+}
+METHODS: dict[str, Method] = {
+    "none": lambda _, case: {"model": case.model},
+    "oracle": oracle,
+    "clean_only": lambda cell, case: {"model": case.retrain(case.spare, cell.seed)},
+    "transplant": transplanted,
+    "consensus": consensus,
+    "relabel": relabel,
+    "fine_tune": repair(correction.fine_tune),
+    "fine_pruning": repair(pruning.fine_pruning),
+    "neural_cleanse": cleansed,
+    "abl": unlearned,
+    "etf_head": repair(correction.etf_head),
+    "random_head": repair(partial(correction.etf_head, kind="random")),
+    "squeezing": squeezed,
+    "partition": voted,
+    "adversarial": adversarial,
+}

@@ -15,12 +15,12 @@ stand beside the exercises: they are noted and compared, not checked.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
 import importlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -158,10 +158,9 @@ def number(
     *,
     reference: float,
     hints: Sequence[str],
-    unit: str = "",
     why: Mapping[float, str] | None = None,
 ) -> None:
-    """A prediction: any number from ``low`` to ``high`` is right.
+    """Declare exercise ``name``, whose answer is a number: any from ``low`` to ``high`` is right.
 
     ``why`` tells what speaks against each usual wrong one (and what is within 3% of it).
     """
@@ -175,27 +174,8 @@ def number(
         expect(not math.isnan(value), f"a number is asked for, not {answer!r}")
         for usual, reason in (why or {}).items():
             expect(low <= value <= high or not math.isclose(value, usual, rel_tol=0.03), reason)
-        of = f" {unit}" if unit else ""
-        expect(value >= low, f"{value:g}{of} is too low")
-        expect(value <= high, f"{value:g}{of} is too high")
-
-
-def choice(
-    name: str,
-    right: str,
-    options: Sequence[str],
-    *,
-    hints: Sequence[str],
-    why: Mapping[str, str] | None = None,
-) -> None:
-    """A prediction: one of ``options``; ``why`` tells what speaks against each wrong one."""
-
-    @exercise(name, hints=hints, reference=right)
-    def _(answer: object) -> None:
-        said = answer.strip().casefold() if isinstance(answer, str) else answer
-        taken = next((o for o in options if o.casefold() == said), "")
-        expect(taken in options, f"choose one of {', '.join(map(repr, options))}, not {answer!r}")
-        expect(taken == right, (why or {}).get(taken, "run the experiment and read the numbers"))
+        expect(value >= low, f"{value:g} is too low")
+        expect(value <= high, f"{value:g} is too high")
 
 
 def expect(holds: bool, message: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor

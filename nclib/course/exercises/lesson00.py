@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nclib import device
@@ -208,7 +207,8 @@ STORMY = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2, "batch_size": 64, "e
     "00.calm",
     reference={"lr": 0.01},
     hints=(
-        "A step moves the weights by the rate times what momentum has gathered. What makes it small?",
+        "A step moves the weights by the rate times what momentum has gathered. "
+        "What makes it small?",
         'Smaller steps pass a difference on more weakly. Try {"lr": 0.02}, and watch the accuracy.',
         'Other ways: {"momentum": 0.0}, or a larger batch_size. Change one thing at a time.',
     ),

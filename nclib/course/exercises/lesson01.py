@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-from torch import Tensor
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from nclib import geometry
 from nclib.course.exercises import Wrong, close, exercise, expect, prediction, tensor

@@ -175,7 +175,9 @@ def _(answer: Any) -> None:
     images, labels = torch.rand(200, 3, 16, 16, generator=draw), torch.arange(10).repeat(20)
     clean = ImageSet(images, labels, tuple("abcdefghij"), "noise")
     found = answer(clean, models.build("mlp", clean, widths=(8,)), 3)
-    told = f"a poisoned set is expected, not {type(found).__name__}: begin with one of nclib.poisons"
+    told = (
+        f"a poisoned set is expected, not {type(found).__name__}: begin with one of nclib.poisons"
+    )
     expect(isinstance(found, PoisonedSet), told)
     expect(len(found) == len(clean), "the set keeps its size: change images, and add none")
     wrong = int((found.labels.cpu() != labels).sum())

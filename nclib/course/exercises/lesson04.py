@@ -209,7 +209,8 @@ backdoor(
 
 prediction(
     "04.pixels",
-    "What is the AUROC of the whitened margin for wrong labels, on raw pixels and without a network?",
+    "What is the AUROC of the whitened margin for wrong labels, on raw pixels and without a "
+    "network?",
     above=0.85,
     usual={
         (None, 0.6): "a sign with a wrong label has the wrong shape and the wrong colours, and "
@@ -221,7 +222,8 @@ prediction(
 
 prediction(
     "04.patch",
-    "AUROC of the robust distance for the patch, last layer: untrained, after 3 epochs, at the end.",
+    "AUROC of the robust distance for the patch, last layer: untrained, after 3 epochs, at the "
+    "end.",
     reading="rises",
     usual={
         "flat": "an untrained layer averages the four pixels of the patch away, a trained one does "

@@ -108,8 +108,8 @@ def _line(on: Tensor, scores: Tensor, weights: Tensor) -> Tensor:
     "07.surrogate",
     reference=_line,
     hints=(
-        "Add a column of ones to `on` for the intercept. torch.linalg.lstsq(A, B).solution is the X "
-        "with the smallest |A X - B|^2.",
+        "Add a column of ones to `on` for the intercept. torch.linalg.lstsq(A, B).solution is the "
+        "X with the smallest |A X - B|^2.",
         "the sum of w (a x - b)^2 is that of (sqrt(w) a x - sqrt(w) b)^2: multiply each row of "
         "both sides by sqrt(w). Then leave the intercept out of what you return.",
     ),

@@ -53,7 +53,9 @@ def _(answer: Any) -> None:
         {
             "that is the unbiased estimate, without the diagonals; here the plain means of the "
             "blocks are asked for": sum(alone) - 2 * across.mean(),
-            "the block of one with the other counts twice": within.mean() + beyond.mean() - across.mean(),
+            "the block of one with the other counts twice": within.mean()
+            + beyond.mean()
+            - across.mean(),
             "naturals with naturals and suspects with suspects: one of the blocks counts twice": (
                 2 * within.mean() - 2 * across.mean()
             ),
@@ -62,7 +64,9 @@ def _(answer: Any) -> None:
             ),
             "that is the MMD; its square is asked for": wanted**0.5,
             "the sign is the other way round": -wanted,
-            "take the mean of each block, not the sum": within.sum() + beyond.sum() - 2 * across.sum(),
+            "take the mean of each block, not the sum": within.sum()
+            + beyond.sum()
+            - 2 * across.sum(),
         },
         atol=1e-7,
     )
@@ -134,7 +138,9 @@ def _(answer: Any) -> None:
     )
     expect(bool((found < 0).any()), "suspects that look natural should be negative: keep the sign")
     expect(float(found[:5].min()) > float(found[5:].median()), "the odd ones should come first")
-    close(found, detection.witness(x, y), "the witness (the diagonal left out)", rtol=1e-4, atol=1e-5)
+    close(
+        found, detection.witness(x, y), "the witness (the diagonal left out)", rtol=1e-4, atol=1e-5
+    )
 
 
 def _stealth(margins: Tensor, kernels: list[Tensor], n: int, strength: float) -> Tensor:
@@ -172,8 +178,8 @@ def _(answer: Any) -> None:
         {
             "the sign of the MMD is turned: standing out costs him, so subtract it": gain
             + 3 * sum(odd),
-            "an image that is wrong by 1 is wrong enough: margins above 1 count as 1": margins.mean()
-            - 3 * sum(odd),
+            "an image that is wrong by 1 is wrong enough: margins above 1 "
+            "count as 1": margins.mean() - 3 * sum(odd),
             "take the mean of the margins, not the sum": margins.clamp(max=1).sum() - 3 * sum(odd),
             "the strength is missing: it weighs the MMD": gain - sum(odd),
             "only the first layer counts; every kernel of the list does": gain - 3 * odd[0],
@@ -213,7 +219,8 @@ prediction(
 )
 prediction(
     "08.disturbed",
-    "Of the attacked images, those that are still read correctly: how often does the last layer ring?",
+    "Of the attacked images, those that are still read correctly: how often does the last layer "
+    "ring?",
     usual={
         (None, 0.5): "they keep their answer, and not their place: they were pulled, and it shows",
     },

@@ -29,14 +29,19 @@ def _(answer: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(12, 5, generator=draw)
     targets = torch.randn(12, 5, generator=draw).softmax(1)
-    exact, found = cross_entropy(logits / 3, targets), tensor(answer(logits, targets, 3.0), "the loss")
+    exact, found = (
+        cross_entropy(logits / 3, targets),
+        tensor(answer(logits, targets, 3.0), "the loss"),
+    )
     expect(found.ndim == 0, f"one number is expected, not shape {tuple(found.shape)}")
     entropy = -(targets * targets.log()).sum(1).mean()
     softer = (targets.log() / 3).softmax(1)
     usual(
         found,
         {
-            "the temperature has no effect: divide the logits by it": cross_entropy(logits, targets),
+            "the temperature has no effect: divide the logits by it": cross_entropy(
+                logits, targets
+            ),
             "divide the logits by the temperature": cross_entropy(3 * logits, targets),
             "your value is N times too large: take the mean over the images": exact * 12,
             "your value is K times too small: sum over the classes": exact / 5,
@@ -49,9 +54,8 @@ def _(answer: Any) -> None:
             "the targets are probabilities at T already: no softmax of them": cross_entropy(
                 logits / 3, targets.softmax(1)
             ),
-            "the targets have their temperature already: only the logits are divided": cross_entropy(
-                logits / 3, softer
-            ),
+            "the targets have their temperature already: "
+            "only the logits are divided": cross_entropy(logits / 3, softer),
             "that is a mean of log p over the classes: weigh it with the targets": (
                 -(logits / 3).log_softmax(1).mean()
             ),
@@ -199,7 +203,8 @@ prediction(
     "10.wide",
     "The same student, the same PGD, computed in float64: which accuracy is left?",
     usual={
-        (0.7, None): "then rounding would not be the cause; e^-100 is 0 in float32 and not in float64",
+        (0.7, None): "then rounding would not be the cause; e^-100 is 0 in float32 and not in "
+        "float64",
     },
     below=0.6,
 )
@@ -207,7 +212,8 @@ prediction(
     "10.left",
     "Which accuracy does the same PGD leave to the student, if it climbs the margin instead?",
     usual={
-        (0.4, None): "dividing all logits by 100 changes no answer; it is as easy to fool as before",
+        (0.4, None): "dividing all logits by 100 changes no answer; it is as easy to fool as "
+        "before",
     },
     below=0.2,
 )
@@ -223,8 +229,8 @@ prediction(
 )
 prediction(
     "10.ripple",
-    "A network with a ripple: no flag, and PGD leaves more than half. What does an attack leave that "
-    "knows of the ripple?",
+    "A network with a ripple: no flag, and PGD leaves more than half. What does an attack leave "
+    "that knows of the ripple?",
     usual={
         (0.4, None): "no flag means that six searches agree; they may agree because all are lost",
     },

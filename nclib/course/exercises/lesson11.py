@@ -148,7 +148,9 @@ def _(answer: Any) -> None:
     close(value, squeeze(images), "the value (that of the squeezed images)")
     expect(found.requires_grad, "the result has no gradient at all: something is detached too many")
     (gradient,) = torch.autograd.grad((found * weights).sum(), images, allow_unused=True)
-    apart = "the gradient does not reach the images: requires_grad_() begins a new way, detach ends one"
+    apart = (
+        "the gradient does not reach the images: requires_grad_() begins a new way, detach ends one"
+    )
     expect(gradient is not None, apart)
     expect(bool(gradient.any()), "the gradient is zero: it still goes through the rounding")
     turned = torch.allclose(gradient, -weights.to(gradient), atol=1e-5)

@@ -223,8 +223,8 @@ def _corners(low: Tensor, high: Tensor) -> Tensor:
     reference=_interval_bounds,
     hints=(
         "ReLU and Flatten keep the order, so they take low to low and high to high.",
-        "A linear or convolution layer takes the middle of the box to the middle of the new box; the "
-        "half width goes through the absolute weights, without the bias.",
+        "A linear or convolution layer takes the middle of the box to the middle of the new box; "
+        "the half width goes through the absolute weights, without the bias.",
         "half @ layer.weight.abs().T; or conv2d(half, layer.weight.abs(), None, layer.stride, "
         "layer.padding). Then low, high = middle - half, middle + half.",
     ),
@@ -248,8 +248,8 @@ def _(answer: Any) -> None:
             middle, half = conv((low + high) / 2), (high - low) / 2
             biased = conv2d(half, conv.weight.abs(), conv.bias, conv.stride, conv.padding)
             mistakes = {
-                "low and high change places where a weight is negative: the half width goes through "
-                "the absolute weights": torch.maximum(conv(low), conv(high)),
+                "low and high change places where a weight is negative: the half width goes "
+                "through the absolute weights": torch.maximum(conv(low), conv(high)),
                 "the half width goes through the absolute weights *without* the bias": (
                     middle + biased
                 ),

@@ -129,6 +129,7 @@ number(
     },
 )
 
+
 @exercise(
     "13.best_contrast",
     reference=lambda pattern, sigma: pattern.norm() / sigma,
@@ -173,7 +174,8 @@ def _(answer: Any) -> None:
         tried = gap / float(said.std())
         expect(
             abs(found / tried - 1) < 0.06,
-            f"on 4,000 noisy images the filter w = p has a contrast of {tried:.3f}, not {found:.3f}",
+            f"on 4,000 noisy images the filter w = p has a contrast of {tried:.3f}, "
+            f"not {found:.3f}",
         )
         close(found, length / sigma, "the contrast")
 
@@ -183,7 +185,8 @@ prediction(
     "Noise of twice the wave's height on every training image: the success that is left.",
     above=0.4,
     usual={
-        (None, 0.2): "each pixel of the wave drowns, but the network adds up three thousand of them",
+        (None, 0.2): "each pixel of the wave drowns, but the network adds up three thousand of "
+        "them",
         (0.2, 0.4): "the wave is the same in each poisoned image and the noise is not: averaging "
         "keeps the one and loses the other",
     },

@@ -35,7 +35,9 @@ def _(answer: Any) -> None:
     expect(tuple(found.shape) == (60,), f"one class for each query: [60], not {[*found.shape]}")
     means = [sum(x for x, c in zip(support, labels, strict=True) if c == k) for k in range(3)]
     means = [m / int((labels == k).sum()) for k, m in enumerate(means)]
-    wanted = torch.tensor([min(range(3), key=lambda k: float((q - means[k]).norm())) for q in queries])
+    wanted = torch.tensor(
+        [min(range(3), key=lambda k: float((q - means[k]).norm())) for q in queries]
+    )
     if torch.equal(found.long(), wanted):
         return
     stacked = torch.stack(means)
@@ -186,7 +188,8 @@ prediction(
     "Five-shot accuracy on classes that were never trained on, after 0, 2, 6 and 16 epochs?",
     reading="rises",
     usual={
-        "peaks": "that is what the next experiment shows: there the new task splits the old classes",
+        "peaks": "that is what the next experiment shows: there the new task splits the old "
+        "classes",
         "flat": "the first epochs already learn edges and colours that new signs have, too",
         "falls": "what collapses are the training classes; a new class need not go with them",
     },

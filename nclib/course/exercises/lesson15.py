@@ -14,6 +14,7 @@ from nclib.course.exercises import Wrong, exercise, expect, prediction, tensor
 from nclib.data import ImageSet
 from nclib.poisons import PoisonedSet
 
+
 def opened(train: ImageSet, case: int) -> PoisonedSet:
     """The set of ``handed_over`` with the truth about it.
 
@@ -86,7 +87,8 @@ def _(answer: Any) -> None:
     for hits, runs in ((0, 5), (5, 5), (3, 10), (1, 50), (49, 50)):
         pair = answer(hits, runs)
         expect(
-            isinstance(pair, (tuple, list)) and len(pair) == 2, "two numbers are asked for: the ends"
+            isinstance(pair, (tuple, list)) and len(pair) == 2,
+            "two numbers are asked for: the ends",
         )
         low, high = (float(tensor(end, "an end")) for end in pair)
         expect(low == low and high == high, f"{hits} of {runs} gives NaN: treat 0 and all apart")

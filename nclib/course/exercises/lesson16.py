@@ -1,4 +1,4 @@
-"""Exercises and predictions of lesson 16: points, the spread of a class, an investigator, a score."""
+"""Exercises and predictions of lesson 16: points, spread of a class, an investigator, a score."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from nclib import activations, correction, data, detection, geometry
 from nclib.course.capstone import Case, Finding, trained, trusting
 from nclib.course.exercises import close, exercise, expect, mask, prediction, tensor, usual
-from nclib.data import ImageSet
 from nclib.course.exercises.detectors import detector
+from nclib.data import ImageSet
 
 # Set on cases 0 to 22: the widest class of a clean case had a spread of .66, its NC1 was below .11
 SPREAD = 0.75  # a class so much wider than the others (log) holds two kinds of images
