@@ -32,27 +32,43 @@ def serve(root: Path, private: Path, pythonpath: str = "") -> Iterator[str]:
         path = private / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NCLIB_STRICT": "0"}
     environment |= {"JUPYTER_CONFIG_DIR": str(private / "config")}
     environment |= {"JUPYTERLAB_SETTINGS_DIR": str(private / "settings")}
     environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(private / "workspaces")}
     environment |= {"PYTHONPATH": pythonpath} if pythonpath else {}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0"]
     command += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
     command += [f"--ServerApp.root_dir={root}"]
-    with (private / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, cwd=root, stdout=log, stderr=log)
+    server, address = _start(command, environment, root, private / "lab.log")
     try:
-        address = f"http://127.0.0.1:{port}"
-        _wait_for(server, f"{address}/api", private / "lab.log")
         yield address
     finally:
         server.terminate()
         server.wait(30)
+
+
+def _start(
+    command: list[str], environment: dict[str, str], root: Path, log: Path, tries: int = 3
+) -> tuple[subprocess.Popen, str]:
+    """The server and its address; on another port where a stranger was faster on the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [*command, f"--port={port}"], env=environment, cwd=root, stdout=out, stderr=out
+        )
+    try:
+        _wait_for(server, f"http://127.0.0.1:{port}/api", log)
+    except RuntimeError:
+        server.terminate()
+        server.wait(30)
+        if tries == 1 or f"port {port} is not available" not in log.read_text():
+            raise
+        return _start(command, environment, root, log, tries - 1)
+    return server, f"http://127.0.0.1:{port}"
 
 
 def _wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
