@@ -166,7 +166,7 @@ def rates(table: Mapping[str, Mapping[str, float]], title: str) -> Axes:
 
 def by_depth(series: Mapping[str, Mapping[str, float]], title: str) -> Axes:
     """Detection rate over depth, one line per kind of suspects; the level is dotted."""
-    ax = panels(width=5.6)[1][0]
+    ax = panels(width=6.8)[1][0]
     for (name, row), style in zip(series.items(), ("o-", "s--", "^:", "D-."), strict=False):
         layers = [layer for layer in row if layer != "any layer"]
         ax.plot(layers, [row[layer] for layer in layers], style, label=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,11 +61,11 @@ def dots(
 ) -> Axes:
     """One row per name of ``{name: one share per seed}``: the mean as a bar, the seeds as dots.
 
-    Rows with the word ``grey`` in their name, the controls say, are grey.
+    Rows whose name ``grey``, a word or ``this|that``, is found in, the controls say, are grey.
     """
     _, (ax,) = panels(width=6, height=0.6 + 0.34 * len(groups))
     rows = np.arange(len(groups))
-    colours = [NEUTRAL if grey and grey in name else POISON for name in groups]
+    colours = [NEUTRAL if grey and re.search(grey, name) else POISON for name in groups]
     ax.barh(rows, [np.mean(v) for v in groups.values()], color=colours, alpha=0.35)
     for row, values, colour in zip(rows, groups.values(), colours, strict=True):
         ax.plot(values, [row] * len(values), "o", color=colour, markersize=4)

@@ -39,7 +39,7 @@ def over(
         band(ax, x, runs, name)
     if log:
         ax.set_xscale("log")
-    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.set_xticks(x, [f"{value:.3g}" for value in x])
     ax.minorticks_off()
     ax.legend(fontsize=8)
     return label(ax, f"{y.split(' (')[0]} by {title}", title, y)
@@ -84,7 +84,8 @@ def checklist(reports: Mapping[str, pd.DataFrame]) -> Axes:
     first = next(iter(reports.values()))
     shares = np.array([report.share for report in reports.values()]).T
     flags = np.array([report.flag for report in reports.values()]).T
-    words = np.where(flags, "warning ", "") + np.char.mod("%.2f", shares).astype(object)
+    shown = np.char.mod("%.2f", shares.round(2) + 0.0)  # + 0: no "-0.00"
+    words = np.where(flags, "warning ", "") + shown.astype(object)
     _, (ax,) = panels(width=3.4 + 1.5 * len(reports), height=3.2)
     sns.heatmap(
         np.where(flags, 1.0, 0.0),
@@ -121,8 +122,8 @@ def overfitting(histories: Mapping[str, Mapping[str, list]]) -> Figure:
         for column, colour in (("clean", NEUTRAL), ("FGSM", CLEAN), ("PGD", POISON)):
             values = history[f"test/{column}"]
             ax.plot(history["probe_epoch"], values, marker=".", color=colour, label=column)
-        label(ax, name, "epoch", "accuracy of the test images")
-        ax.set_ylim(-0.02, 1.02)
+        label(ax, name, "epoch", "accuracy of the test images" if ax is axes[0] else "")
+        ax.set(ylim=(-0.02, 1.02), xticks=history["probe_epoch"])
     axes[0].legend(fontsize=8)
     return figure
 
