@@ -13,8 +13,11 @@ from nclib.places import whole
 
 def audit(arguments: list[str]) -> int:
     """ask whether a training set is poisoned, and write one page about it"""
-    from nclib.audit import command
-
+    try:
+        from nclib.audit import command
+    except ImportError as error:  # Python itself would end with 1, which means suspicious
+        print(f"audit: {error}", file=sys.stderr)
+        return 2
     return command.main(arguments)
 
 

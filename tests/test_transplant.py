@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from nclib import correction, data, models, poisons
+from nclib.correction.evidence import chance
+from nclib.correction.verdict import _call
 from nclib.data import ImageSet
 from nclib.detection import crowds, groups, mislabelled
-from nclib.detection.transplant import differences, shares, strangers, turned
+from nclib.detection.transplant import core, differences, shares, strangers, turned
 from nclib.scoreboard.attacks import poisoned
 
 
@@ -221,6 +223,35 @@ def test_differences_turn_and_are_shared_out_by_source():
     assert hits.tolist() == [[True] * 8, [False] * 8]
     found = shares(torch.tensor([[True, False, True, True]]), torch.tensor([0, 0, 2, 2]), 3)
     assert found[0, 0] == 0.5 and found[0, 1].isnan() and found[0, 2] == 1
+
+
+class Spotted(torch.nn.Module):
+    """Gives label 0 to whatever has a brighter corner than .2, and 1 to the rest."""
+
+    def forward(self, images):
+        corner = images[:, 0, 0, 0]
+        return torch.stack([corner - 0.2, 0.2 - corner], 1)
+
+
+def test_a_group_is_cut_down_to_the_part_that_does_its_work():
+    images = torch.zeros(60, 1, 4, 4)
+    images[:12, 0, 0, 0] = 1.0  # poison; 40 images are the class, 20 the strangers
+    found = ImageSet(images, (torch.arange(60) >= 40).long(), ("a", "b"))
+    place, hosts = torch.arange(40), torch.arange(40, 60)
+    diluted, poison, half = place < 30, place < 12, place < 6
+    known = torch.stack([diluted, poison, half]), torch.ones(3, dtype=torch.float64)
+    for first in (diluted, poison):  # half of the poison leaves poison behind, so it is no core
+        assert torch.equal(core(Spotted(), found, place, hosts, first, known, 0.2), poison)
+
+
+def test_five_images_lose_their_label_by_chance_and_a_blind_control_accuses_nobody():
+    assert chance(0.0, 5, 1.0, 5) == pytest.approx(1 / 252)  # 5 of 10 in one way of 252
+    assert chance(0.0, 5, 0.6, 5) > 0.05 > chance(0.0, 13, 0.6, 13)
+    assert chance(0.0, 5, 0.0, 5) == 1
+    seen = [0.66, 0.0, 0.0, 0.0]  # a control that knows nothing of its class turns nobody either
+    assert _call(seen, 0.25, True, blind=True) == "unclear"
+    assert _call(seen, 0.25, True, blind=False) == "honest"
+    assert _call([0.66, 0.0, 0.6, 0.0], 0.25, True, blind=False) == "backdoor"
 
 
 def test_a_crowd_comes_from_all_classes_and_honest_images_from_a_neighbour():

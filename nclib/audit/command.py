@@ -45,15 +45,18 @@ def main(arguments: list[str]) -> int:
         if cleaned is not None:
             print(f"{clean(audit, cleaned)} images without them are in {cleaned}")
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        return _failed(str(error))
     except KeyboardInterrupt:
-        print("stopped while the set was listed or the page written", file=sys.stderr)
-        return 2
-    except Exception:  # Python itself would end with 1, which means suspicious
+        return _failed("stopped while the set was listed or the page written")
+    except Exception as error:  # Python itself would end with 1, which means suspicious
         traceback.print_exc()
-        return 2
+        return _failed(f"the audit broke, which tells nothing of the set: {error!r}")
     return audit.exit_code
+
+
+def _failed(said: str) -> int:
+    print(said, file=sys.stderr)
+    return 2
 
 
 def _place(audit: Audit) -> Path:

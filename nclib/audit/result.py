@@ -10,6 +10,8 @@ from nclib.audit.looks import Geometry, Labels
 from nclib.audit.reading import Reading
 from nclib.audit.sources import Source
 from nclib.correction import Finding, Planted, Verdict
+from nclib.correction.evidence import chance
+from nclib.correction.verdict import CHANCE
 from nclib.data import ImageSet
 from nclib.detection.mislabelled import WrongLabels
 
@@ -99,14 +101,16 @@ class Audit:
 
         Of 12 groups of poison that no picture gives away 8 are so, and 1 of 258 honest ones; of
         those that the cut was not chosen on 4 of 5 and none of 175
-        (``data/results/transplant_groups.csv``).
+        (``data/results/transplant_groups.csv``). What chance does to five images is not counted.
         """
         found = self.verdict.findings if self.verdict and self.verdict.call == "clean" else ()
+        sizes = [int(f.group.sum()) for f in found]
         return [
             f
-            for f in found
-            if f.call != "backdoor" and f.keeps <= STRANGE * f.keeps_control
-            if 2 * int(f.group.sum()) <= int((self.data.labels == f.label).sum())
+            for f, n in zip(found, sizes, strict=True)
+            if f.keeps <= STRANGE * f.keeps_control
+            if len(found) * chance(f.keeps, n, f.keeps_control, n) <= CHANCE
+            if 2 * n <= int((self.data.labels == f.label).sum())
         ]
 
     @property

@@ -33,7 +33,7 @@ def _why(audit: Audit) -> str:
         return "the audit was stopped before triggers were looked for"
     unclear = [audit.data.classes[f.label] for f in audit.verdict.findings if f.call == "unclear"]
     if unclear:
-        return f"groups in {', '.join(unclear)} teach most of what they turn, but not all"
+        return f"groups in {', '.join(unclear)} turn other classes, and the controls do not say why"
     if audit.verdict.call == "clean" and audit.strange:
         names = ", ".join(audit.data.classes[f.label] for f in audit.strange)
         return f"a group in {names} has a label that no model gives that never met it"

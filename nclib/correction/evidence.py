@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from nclib import activations, models, training
@@ -39,6 +40,17 @@ class Finding:
     sure: float  # how probable the model without it finds what it takes it for; of strangers: 1
     call: str  # "backdoor", "unclear" or "honest"
     variety: float | None = None  # of the classes that the model without it takes it for; 1: all
+
+
+def chance(keeps: float, count: int, others: float, drawn: int) -> float:
+    """How often chance leaves a group so few of its labels beside random images (Fisher 1935).
+
+    ``keeps`` is the share of the ``count`` images of the group that keep theirs, ``others`` that of
+    the ``drawn`` random ones.
+    """
+    kept, known = round(keeps * count), round(others * drawn)
+    table = [[kept, count - kept], [known, drawn - known]]
+    return float(stats.fisher_exact(table, alternative="less").pvalue)
 
 
 class Lab:

@@ -101,3 +101,29 @@ def tried(model: nn.Module, data: ImageSet, index: Tensor, sides: Tensor, hosts:
     turns = strength(shares(hits, data.labels[hosts], data.num_classes))
     length = triggers.flatten(1).norm(dim=1).cpu().double().clamp_min(1e-9)
     return Tried(sides, turns, turns**3 / length)
+
+
+def core(
+    model: nn.Module,
+    data: ImageSet,
+    index: Tensor,
+    hosts: Tensor,
+    group: Tensor,
+    known: tuple[Tensor, Tensor],
+    least: float,
+) -> Tensor:
+    """The part of a group ``[n]`` that does its work, where the rest of the group turns nobody.
+
+    A few poisoned images among many honest ones turn strangers as well, and with less, for their
+    mean is diluted: such a group seems thriftier than its poison. ``known`` are the cuts of the
+    class and their strength, ``least`` the strength that counts; the rest is as in ``tried``.
+    """
+    sides, strength = known
+    sizes, own = sides.sum(1), strength[(sides == group).all(1)].amax()
+    inside = (10 * (sides & group).sum(1) >= 9 * sizes) & (2 * sizes <= group.sum())
+    inside &= strength >= own
+    if not inside.any():
+        return group
+    part = sides[torch.where(inside, sizes, -1).argmax()]
+    rest = tried(model, data, index, (group & ~part)[None], hosts).strength[0]
+    return core(model, data, index, hosts, part, known, least) if rest < least else group
