@@ -153,8 +153,7 @@ cnn, mlp = models.build("cnn", train), models.build("mlp", train)
 other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.Flatten(), nn.LSTM(4, 4))
 other.append(nn.MultiheadAttention(4, 2)).append(nn.TransformerEncoderLayer(4, 2, 8))
 found = [cnn, mlp, other, diffusion.Diffusion(other)]
-found += [diffusion.build_diffusion(arch, (1, 8, 8)) for arch in ("mlp", "conv")]
-found += [energy.build_energy(arch, (1, 8, 8)) for arch in ("mlp", "conv")]
+found += [diffusion.build_diffusion((1, 8, 8)), energy.build_energy((1, 8, 8))]
 found += [squeezing.Squeezed(cnn, squeezing.median, partial(squeezing.bit_depth, bits=2))]
 found += [attacks.bpda(cnn, lambda x: x.round()), attacks.eot(mlp, 4), nn.ModuleList([cnn, mlp])]
 found += [[lambda x: x in {'a', 'b', 'c', 'd'}, {'k': (1, None)}, {'e', 'f', 'g'}]]

@@ -90,13 +90,13 @@ def fitted(train: ImageSet, **options) -> torch.Tensor:
 
 
 def energy(train: ImageSet):
-    model = wash.build_energy("mlp", SHAPE, widths=(8,))
+    model = wash.build_energy(SHAPE, widths=(8,))
     wash.train_energy(model, train.images, updates=2, steps=2, batch_size=8, progress=False)
     return model
 
 
 def diffusion(train: ImageSet):
-    model = wash.build_diffusion("mlp", SHAPE, width=8, t_max=5)
+    model = wash.build_diffusion(SHAPE, width=8, t_max=5)
     wash.train_diffusion(model, train.images, updates=2, batch_size=8, progress=False)
     return model
 
@@ -531,7 +531,7 @@ NUMBERS = {
     ),
     "train_energy": lambda f, i: trained(
         wash.train_energy(
-            wash.build_energy("mlp", SHAPE, widths=(8,), seed=i(3), eps=f(0.03125)),
+            wash.build_energy(SHAPE, widths=(8,), seed=i(3), eps=f(0.03125)),
             *(some().images,),
             **{"updates": i(2), "steps": i(2), "batch_size": i(8), "lr": f(0.125), "seed": i(3)},
             progress=False,
@@ -589,7 +589,7 @@ BIG = {
     "random_score": lambda s: detection.random_score(LABELS, s),
     "random_removal": lambda s: correction.random_removal(LABELS, FEATURES[:, 0] > 0, seed=s),
     "purify": lambda s: wash.purify(some().images, energy(some()), steps=1, seed=s, progress=False),
-    "build_energy": lambda s: trained(wash.build_energy("mlp", SHAPE, widths=(8,), seed=s)),
+    "build_energy": lambda s: trained(wash.build_energy(SHAPE, widths=(8,), seed=s)),
     "simplex_etf": lambda s: geometry.simplex_etf(4, 6, s),
     "certify": lambda s: smooth(Net()).certify(some().images, 10, 40, seed=s).radii,
 }

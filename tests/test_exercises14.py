@@ -1,10 +1,20 @@
-"""The checks of lesson 14 reject typical mistakes, each for its own reason."""
+"""Lesson 14: each typical mistake is rejected for its own reason, and the optional cell runs."""
 
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from nclib.course import verdict
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def _means(support, labels):
@@ -17,6 +27,25 @@ def by_product(support, labels, queries):
 
 def by_neighbour(support, labels, queries):
     return labels[torch.cdist(queries, support).argmin(1)]
+
+
+def by_cosine(support, labels, queries):
+    return (normalize(queries) @ normalize(_means(support, labels)).T).argmax(1)
+
+
+def by_blocks(support, labels, queries):
+    return torch.cdist(queries, _means(support, labels), p=1).argmin(1)
+
+
+def itself(first, second, temperature):
+    both = normalize(torch.cat([first, second]))
+    return cross_entropy(both @ both.T / temperature, torch.arange(len(both)))
+
+
+def zero_diagonal(first, second, temperature):
+    both = normalize(torch.cat([first, second]))
+    scores = (both @ both.T / temperature).fill_diagonal_(0)
+    return cross_entropy(scores, torch.arange(len(both)).roll(len(first)))
 
 
 def farthest(support, labels, queries):
@@ -66,6 +95,11 @@ def in_place(shots):
         ("14.prototypes", by_neighbour, "nearest image"),
         ("14.prototypes", farthest, "farthest away"),
         ("14.prototypes", distances, "one class for each query"),
+        ("14.prototypes", by_cosine, "largest cosine"),
+        ("14.prototypes", by_blocks, "L1 distance"),
+        ("14.cdnv", lambda a, b: 1 / cdnv()(a, b), "turn the fraction over"),
+        ("14.nt_xent", itself, "not itself"),
+        ("14.nt_xent", zero_diagonal, "minus infinity"),
         ("14.prototypes", lambda s, y, q: torch.zeros(len(q), dtype=torch.int64), "another class"),
         ("14.cdnv", cdnv(half=False), "twice the right value"),
         ("14.cdnv", cdnv(square=False), "to be squared"),
@@ -129,3 +163,49 @@ def test_other_forms_of_right_answers_are_taken():
     assert verdict("14.prototypes", by_class).state == "correct"
     assert verdict("14.cdnv", unbiased).state == "correct"
     assert verdict("14.nt_xent", interleaved).state == "correct"
+
+
+def published_clip(**names):
+    """The function of the lesson's optional cell, which no run of the course executes."""
+    lesson = json.loads((NOTEBOOKS / "14_with_few_labels_or_none.ipynb").read_text())
+    sources = ("".join(cell["source"]) for cell in lesson["cells"])
+    cell = next(source for source in sources if "def published_clip(" in source)
+    space = {"torch": torch, "import_module": importlib.import_module, "CLIP": True} | names
+    exec(cell.split("\n\n\nprint(")[0], space)
+    return space["published_clip"]
+
+
+class Processor:
+    """Checks what the real one takes: captions, and colour images of 8 bits, height first."""
+
+    def __call__(self, text, images, return_tensors, padding):
+        assert return_tensors == "pt" and padding and all(isinstance(t, str) for t in text)
+        assert all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3 for p in images)
+        wanted = torch.tensor([int(p.mean()) % len(text) for p in images])
+        return {"scores": nn.functional.one_hot(wanted, len(text)).float()}
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
+def test_the_cell_of_clip_speaks_the_interface_of_transformers(monkeypatch, shape):
+    asked = []
+
+    def loading(kind):
+        return SimpleNamespace(from_pretrained=lambda weights: asked.append(weights) or kind())
+
+    class Model(nn.Module):
+        def forward(self, scores):
+            return SimpleNamespace(logits_per_image=scores)
+
+    hub = SimpleNamespace(CLIPProcessor=loading(Processor), CLIPModel=loading(Model))
+    monkeypatch.setitem(sys.modules, "transformers", hub)
+    images = torch.stack([torch.full(shape, value / 255) for value in (0, 1, 2, 4)])
+    menu = ["a disc", "a triangle", "an octagon"]
+    assert published_clip()(images, menu, "w") == [menu[i] for i in (0, 1, 2, 1)]
+    assert asked == ["w", "w"]
+
+
+def test_the_cell_of_clip_says_why_it_did_not_run(monkeypatch):
+    images = torch.zeros(2, 3, 8, 8)
+    assert "CLIP is False" in published_clip(CLIP=False)(images, ["a disc"])
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert published_clip()(images, ["a disc"]) == "not run: ModuleNotFoundError"

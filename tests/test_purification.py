@@ -58,9 +58,9 @@ def alpha_bar_at(t):
 
 BETA = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
 TABLE = torch.tensor([math.prod(1 - b for b in BETA[:s]) for s in range(1001)])
-ENERGY = pure.build_energy("conv", (1, 8, 8), widths=(4, 8))
-COLOUR = pure.build_energy("conv", (3, 8, 8), widths=(4, 8))
-DENOISER = pure.build_diffusion("mlp", (1, 8, 8), width=16, t_max=20)
+ENERGY = pure.build_energy((1, 8, 8), widths=(4, 8))
+COLOUR = pure.build_energy((3, 8, 8), widths=(4, 8))
+DENOISER = pure.build_diffusion((1, 8, 8), width=16, t_max=20)
 QUIET = {"progress": False}
 
 # Langevin dynamics.
@@ -114,12 +114,12 @@ def test_energies_that_are_no_numbers_stop_with_a_clear_error(harm):
 
 
 def test_a_broken_model_stops_the_purification():
-    broken = pure.build_energy("mlp", (1, 8, 8), widths=(4,))
-    broken.net.body[-1].bias.data.fill_(torch.nan)
+    broken = pure.build_energy((1, 8, 8), widths=(4,))
+    broken.net[-1].bias.data.fill_(torch.nan)
     with pytest.raises(pure.Diverged, match="not finite at Langevin step 1 of 3"):
         pure.purify(pictures(4), broken, steps=3, **QUIET)
-    broken = pure.build_diffusion("mlp", (1, 8, 8), width=4)
-    broken.net.body[0].weight.data.fill_(torch.inf)
+    broken = pure.build_diffusion((1, 8, 8), width=4)
+    broken.net.start.first.weight.data.fill_(torch.inf)
     with pytest.raises(pure.Diverged, match="noise at t = 3 is not finite"):
         pure.purify(pictures(4), broken, t=3, **QUIET)
 
@@ -130,25 +130,25 @@ def test_a_broken_model_stops_the_purification():
 def test_the_seed_fixes_the_training_of_an_energy():
     runs = []
     for seed in (0, 0, 1):
-        model = pure.build_energy("mlp", (1, 8, 8), widths=(8,))
+        model = pure.build_energy((1, 8, 8), widths=(8,))
         runs.append(pure.train_energy(model, pictures(), updates=6, steps=3, seed=seed, **QUIET))
     first, again, other = runs
     assert first.history == again.history and first.history != other.history
-    assert torch.equal(first.model.net.body[0].weight, again.model.net.body[0].weight)
+    assert torch.equal(first.model.net[0].weight, again.model.net[0].weight)
     assert [len(column) for column in first.history.values()] == [6] * 3
     assert first.diverged is None and not first.model.diverged and not first.model.training
 
 
 def test_an_energy_learns_to_tell_data_from_noise():
     images = data.load("digits", n_train=300)[0].images
-    model = pure.build_energy("mlp", (1, 8, 8), widths=(128,))
+    model = pure.build_energy((1, 8, 8), widths=(16, 32))
     pure.train_energy(model, images, updates=200, steps=10, lr=1e-3, **QUIET)
     own, noise = (pure.energies(x, model) for x in (images, pictures(300)))
-    assert (own[:, None] < noise).float().mean() > 0.8  # 0.5 before training, whatever the seed
+    assert (own[:, None] < noise).float().mean() > 0.8  # 0.46 before training
 
 
 def test_a_diverging_energy_is_reported_and_refused(tmp_path):
-    model = pure.build_energy("conv", (1, 8, 8), widths=(4, 8))
+    model = pure.build_energy((1, 8, 8), widths=(4, 8))
     with pytest.warns(RuntimeWarning, match=r"the energy diverged: the gap .* at update \d+ of 40"):
         run = pure.train_energy(
             model, pictures(64), updates=40, steps=2, lr=1.0, regulariser=0.0, **QUIET
@@ -162,8 +162,8 @@ def test_a_diverging_energy_is_reported_and_refused(tmp_path):
 
 
 def test_a_nan_in_training_is_a_divergence_too():
-    model = pure.build_energy("mlp", (1, 8, 8), widths=(4,))
-    model.net.body[-1].bias.data.fill_(torch.nan)
+    model = pure.build_energy((1, 8, 8), widths=(4,))
+    model.net[-1].bias.data.fill_(torch.nan)
     with pytest.warns(RuntimeWarning, match="gap between data and samples is nan at update 1"):
         assert pure.train_energy(model, pictures(), updates=3, steps=1, **QUIET).diverged == 1
 
@@ -218,7 +218,7 @@ def test_with_the_perfect_denoiser_the_reverse_returns_the_data_distribution(var
 def test_the_seed_fixes_the_training_of_a_denoiser():
     first, again, other = (
         pure.train_diffusion(
-            pure.build_diffusion("mlp", (1, 8, 8), width=8), pictures(), updates=5, seed=s, **QUIET
+            pure.build_diffusion((1, 8, 8), width=8), pictures(), updates=5, seed=s, **QUIET
         ).history["loss"]
         for s in (0, 0, 1)
     )
@@ -227,15 +227,15 @@ def test_the_seed_fixes_the_training_of_a_denoiser():
 
 def test_a_denoiser_learns():
     images = data.load("digits", n_train=200)[0].images
-    model = pure.build_diffusion("mlp", (1, 8, 8), width=32)
-    loss = pure.train_diffusion(model, images, updates=150, lr=5e-3, **QUIET).history["loss"]
+    model = pure.build_diffusion((1, 8, 8), width=8)
+    loss = pure.train_diffusion(model, images, updates=60, lr=5e-3, **QUIET).history["loss"]
     assert sum(loss[-20:]) / 20 < 0.9  # to answer "no noise" costs 1
 
 
 def test_a_loss_that_is_no_number_stops_the_training():
     with pytest.raises(pure.Diverged, match=r"the loss became \w+ at update \d+ of 50; lower lr"):
         pure.train_diffusion(
-            pure.build_diffusion("mlp", (1, 8, 8), width=8),
+            pure.build_diffusion((1, 8, 8), width=8),
             pictures(),
             updates=50,
             lr=1e30,
@@ -313,20 +313,18 @@ def test_the_combinations_are_made_of_their_parts():
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 14, 11), (3, 33, 20), (3, 5, 5)])
-@pytest.mark.parametrize("arch", ["mlp", "conv"])
-def test_any_size_with_one_or_three_channels(shape, arch):
+def test_any_size_with_one_or_three_channels(shape):
     images = pictures(5, shape)
-    energy = pure.build_energy(arch, shape, widths=(4, 8))
-    denoiser = pure.build_diffusion(arch, shape, width=8)
+    energy = pure.build_energy(shape, widths=(4, 8))
+    denoiser = pure.build_diffusion(shape, width=8)
     out = pure.naive(images, energy, denoiser, steps=2, t=2, **QUIET)
     assert out.shape == images.shape and out.isfinite().all()
 
 
-def test_a_conv_model_takes_other_sizes_and_an_mlp_does_not():
+def test_a_purifier_takes_other_sizes_and_no_other_channels():
     assert pure.purify(pictures(3, (1, 13, 9)), ENERGY, steps=1, **QUIET).shape == (3, 1, 13, 9)
-    with pytest.raises(ValueError, match=r"^images: got \(1, 9, 9\) each; .*built for \(1, 8, 8\)"):
-        pure.purify(pictures(3, (1, 9, 9)), DENOISER, t=1, **QUIET)
-    with pytest.raises(ValueError, match=r"^images: got \(1, 8, 8\) each; .*built for \(3, 8, 8\)"):
+    assert pure.purify(pictures(3, (1, 9, 9)), DENOISER, t=1, **QUIET).shape == (3, 1, 9, 9)
+    with pytest.raises(ValueError, match=r"^images: got 1 channel.*built for 3"):
         pure.purify(pictures(3), COLOUR, steps=1, **QUIET)
 
 
@@ -355,9 +353,7 @@ def test_a_chunk_is_bounded_by_the_pixels():
         (lambda x: pure.purify(x[:0], ENERGY, steps=0), "images: got no image"),
         (lambda x: pure.reps(x, ENERGY, DENOISER, repetitions=0), "repetitions: got 0"),
         (lambda x: pure.energies(x, DENOISER), "model: got Diffusion"),
-        (lambda x: pure.build_energy("resnet", (1, 8, 8)), "arch: got 'resnet'"),
-        (lambda x: pure.build_energy("mlp", (1, 8, 8), eps=0), "eps, temperature: got 0"),
-        (lambda x: pure.build_diffusion("unet", (1, 8, 8)), "arch: got 'unet'"),
+        (lambda x: pure.build_energy((1, 8, 8), eps=0), "eps, temperature: got 0"),
         (lambda x: pure.Diffusion(nn.Identity(), t_max=1001), "t_max: got 1001"),
     ],
 )
@@ -378,10 +374,9 @@ def test_noise_depends_on_seed_and_place_alone():
 # Weights as files.
 
 
-@pytest.mark.parametrize("arch", ["mlp", "conv"])
-def test_weights_come_back_from_a_small_file(tmp_path, arch):
+def test_weights_come_back_from_a_small_file(tmp_path):
     shape = (1, 14, 14)
-    models = [pure.build_energy(arch, shape), pure.build_diffusion(arch, shape)]
+    models = [pure.build_energy(shape), pure.build_diffusion(shape)]
     images = pictures(6, shape)
     for model in models:
         path = tmp_path / f"{type(model).__name__}.safetensors"
@@ -516,7 +511,7 @@ def test_epic_keeps_most_and_every_class():
 
 
 def test_a_net_of_patches_sees_every_pixel_once():
-    net = pure.build_diffusion("conv", (3, 8, 12), width=8, patch=2)
+    net = pure.build_diffusion((3, 8, 12), width=8, patch=2)
     assert net.recipe["patch"] == 2 and net.net.patch == 2
     images = pictures(2, (3, 8, 12)) * 2 - 1
     out = net(images, torch.tensor([5, 9]))
@@ -531,7 +526,7 @@ def test_a_net_of_patches_sees_every_pixel_once():
 
 def test_a_gain_multiplies_the_energy_and_comes_back(tmp_path):
     images = pictures(4)
-    low, high = (pure.build_energy("conv", (1, 8, 8), widths=(4, 8), gain=g) for g in (1, 16))
+    low, high = (pure.build_energy((1, 8, 8), widths=(4, 8), gain=g) for g in (1, 16))
     assert torch.allclose(16 * pure.energies(images, low), pure.energies(images, high), rtol=1e-5)
     pure.save(high, tmp_path / "x.safetensors")
     again = pure.load(tmp_path / "x.safetensors")[0]

@@ -154,12 +154,12 @@ def purifiers(
     """An energy and a diffusion model of these images, and the energy's history."""
     walk: dict[str, Any] = {"eps": 0.0125, "temperature": 1e-4}  # the paper's
     for lr in (1e-3, 3e-4):  # the second where the first does not hold
-        energy = pure.build_energy("conv", others.shape, widths=s.widths, seed=seed, **walk)
+        energy = pure.build_energy(others.shape, widths=s.widths, seed=seed, **walk)
         made = kept(energy, pure.train_energy, others.images, s.energy | {"lr": lr})
         energy.diverged = made["diverged"] is not None
         if not energy.diverged:
             break
-    diffusion = pure.build_diffusion("conv", others.shape, width=s.width, seed=seed)
+    diffusion = pure.build_diffusion(others.shape, width=s.width, seed=seed)
     kept(diffusion, pure.train_diffusion, others.images, s.diffusion)
     return energy, diffusion, made
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 from torch import Tensor
 
 from nclib.plots.style import (
@@ -138,13 +139,19 @@ def distances(sides: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 
 
 def training(histories: Mapping[str, Sequence[Sequence[float]]], limit: float) -> Figure:
-    """The gap of the energies over the updates: one panel per training, one line per seed."""
-    figure, axes = panels(len(histories), width=3.0, height=2.8, sharey=True)
+    """The gap of the energies over the updates: a panel per training, a line per seed.
+
+    A line whose last gap is not below ``limit`` ends in a cross.
+    """
+    figure, axes = panels(len(histories), width=3.0, height=2.8, sharex=True, sharey=True)
     for ax, (name, seeds) in zip(axes, histories.items(), strict=True):
         for gaps in seeds:
             held = abs(gaps[-1]) < limit  # NaN is not
-            ax.plot(range(1, len(gaps) + 1), gaps, color=CLEAN if held else POISON, alpha=0.8)
-        ax.set_yscale("symlog", linthresh=1e-2)
+            colour, last = CLEAN if held else POISON, [len(gaps) - 1]
+            mark = {"marker": None if held else "X", "markevery": last, "alpha": 0.8}
+            ax.plot(range(1, len(gaps) + 1), gaps, color=colour, **mark)
+        ax.set_yscale("symlog", linthresh=1)
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))
         label(ax, name, "update", "E(data) - E(samples)" if ax is axes[0] else "")
     return figure
 

@@ -47,6 +47,11 @@ def _(answer: Any) -> None:
         raise Wrong("that is the class of the nearest image; take the nearest mean of a class")
     if torch.equal(found.long(), torch.cdist(queries, stacked).argmax(1)):
         raise Wrong("that is the mean farthest away")
+    unit = torch.nn.functional.normalize
+    if torch.equal(found.long(), (unit(queries) @ unit(stacked).T).argmax(1)):
+        raise Wrong("that is the largest cosine: take the smallest distance")
+    if torch.equal(found.long(), torch.cdist(queries, stacked, p=1).argmin(1)):
+        raise Wrong("that is the L1 distance, the sum over the features; take the Euclidean one")
     share = float((found != wanted).double().mean())
     raise Wrong(f"{share:.0%} of the queries get another class than that of the nearest mean")
 
@@ -77,6 +82,7 @@ def _(answer: Any) -> None:
         wanted * apart: "the distance of the means is to be squared",
         wanted / 6: "the variance is summed over the D features, not averaged",
         float(both) / apart**2: "each class has its own variance; the pooled one weighs by number",
+        1 / wanted: "that is the distance over the variances: turn the fraction over",
     }
     for value, why in wrong.items():
         if abs(found / value - 1) < 1e-3:
@@ -102,10 +108,12 @@ def _(answer: Any) -> None:
     both = torch.cat([first, second]).double()
     both = both / both.norm(dim=1, keepdim=True)
 
-    def loss(own: bool, halves: bool, rows: Tensor, temperature: float = 0.5) -> float:
+    def loss(
+        own: bool, halves: bool, rows: Tensor, temperature: float = 0.5, away: int = 6
+    ) -> float:
         total = 0.0
         for i in range(12 if not halves else 6):
-            twin = (i + 6) % 12
+            twin = (i + away) % 12
             rest = [j for j in range(12) if own or j != i] if not halves else range(6, 12)
             score = torch.stack([rows[i] @ rows[j] for j in rest]) / temperature
             total += float(score.logsumexp(0) - rows[i] @ rows[twin] / temperature)
@@ -118,7 +126,11 @@ def _(answer: Any) -> None:
         loss(False, False, torch.cat([first, second]).double()): "the rows need the length 1",
         loss(False, False, both, 2.0): "the cosines are divided by the temperature",
         12 * wanted: "that is the sum over the views; take their mean",
+        loss(True, False, both, away=0): "row i should find its twin, row i + N, and not itself",
     }
+    scores = (both @ both.T / 0.5).fill_diagonal_(0)
+    zeros = torch.nn.functional.cross_entropy(scores, torch.arange(12).roll(6))
+    wrong[float(zeros)] = "a cosine of 0 still counts as a view: the diagonal needs minus infinity"
     for value, why in wrong.items():
         if abs(found / value - 1) < 1e-4:
             raise Wrong(why)

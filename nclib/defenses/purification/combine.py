@@ -173,12 +173,9 @@ def _check(images: Tensor, model: Energy | Diffusion, strength: int) -> None:
         check_time(strength, model)
     else:
         raise ValueError(f"model: got {type(model).__name__}; an Energy or a Diffusion is needed")
-    shape, recipe = tuple(images.shape[1:]), model.recipe
-    wanted = tuple(recipe.get("shape", shape))
-    if recipe.get("arch") == "conv":
-        wanted = (wanted[0], *shape[1:])
-    if wanted != shape:
-        raise ValueError(f"images: got {shape} each; this model was built for {wanted}")
+    channels, wanted = images.shape[1], model.recipe.get("shape", images.shape[1:])[0]
+    if channels != wanted:
+        raise ValueError(f"images: got {channels} channel(s); this model was built for {wanted}")
     weight = next(model.parameters(), images)
     if weight.device != images.device:
         raise ValueError(f"images: on {images.device}, the model is on {weight.device}")

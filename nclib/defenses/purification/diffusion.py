@@ -51,30 +51,23 @@ class Diffusion(nn.Module):
 
 @gradients
 def build_diffusion(
-    arch: str,
     shape: tuple[int, int, int],
     *,
     seed: int = 0,
-    width: int | None = None,
+    width: int = 32,
     t_max: int = 250,
     patch: int = 1,
 ) -> Diffusion:
-    """An untrained "mlp" (for images of this ``shape`` alone) or "conv" (any height and width).
+    """An untrained U-Net of two levels for images like ``shape``, of any height and width.
 
-    The conv net is a U of two levels. It sees ``patch`` x ``patch`` pixels as one, with that many
-    channels: 2 makes it four times as fast, for sides that 2 divides. Raises ``ValueError`` for
-    another ``arch``.
+    It sees ``patch`` x ``patch`` pixels as one, with that many channels: 2 makes it four times as
+    fast, for sides that 2 divides.
     """
-    if arch not in ("mlp", "conv"):
-        raise ValueError(f"arch: got {arch!r}; allowed are 'mlp', 'conv'")
-    width = width or {"mlp": 256, "conv": 32}[arch]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed32(seed))
-        flat, (channels, *_) = math.prod(shape), shape
-        net = MLPNet(flat, width) if arch == "mlp" else SmallUNet(channels, width, patch)
+        net = SmallUNet(shape[0], width, patch)
     model = Diffusion(net, t_max)
-    model.recipe = {"arch": arch, "shape": list(shape), "width": width, "t_max": t_max}
-    model.recipe |= {"patch": patch}
+    model.recipe = {"shape": list(shape), "width": width, "t_max": t_max, "patch": patch}
     return model
 
 
@@ -83,25 +76,6 @@ def embed(t: Tensor) -> Tensor:
     rates = torch.exp(-math.log(1e4) * torch.arange(TIME // 2, device=t.device) / (TIME // 2))
     angles = t[:, None].float() * rates
     return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-class MLPNet(nn.Module):
-    """Two hidden layers that see the flattened image beside the time, and a line for each pixel.
-
-    The lines, gain(t) x + shift(t), tell the noise on a pixel that is always black, however much of
-    it there is; the layers tell the rest.
-    """
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        layers = [nn.Linear(inputs + TIME, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.Linear(width, inputs))
-        self.line = nn.Sequential(nn.Linear(TIME, TIME), nn.SiLU(), nn.Linear(TIME, 2 * inputs))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        time, flat = embed(t), x.flatten(1)
-        gain, shift = self.line(time).chunk(2, 1)
-        return (gain * flat + shift + self.body(torch.cat([flat, time], 1))).view_as(x)
 
 
 class Stage(nn.Module):

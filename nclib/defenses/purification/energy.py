@@ -47,56 +47,27 @@ class Energy(nn.Module):
 
 @gradients
 def build_energy(
-    arch: str,
     shape: tuple[int, int, int],
     *,
     seed: int = 0,
-    widths: tuple[int, ...] | None = None,
+    widths: tuple[int, ...] = (32, 64, 64),
     eps: float = 0.03,
     temperature: float = 5e-4,
     gain: float = 1.0,
 ) -> Energy:
-    """An untrained "mlp" (for images of this ``shape`` alone) or "conv" (any height and width).
+    """An untrained energy for images like ``shape``, of any height and width.
 
-    Neither normalises: batch statistics would tie one image's energy to the others. The conv net
-    is a small discriminator after SNGAN: 3x3, then 4x4 with stride 2. It takes the mean over the
-    places of an image, so the slope at a pixel is small, and a ``gain`` of 16 steepens it. Raises
-    ``ValueError`` for another ``arch``.
+    A small discriminator after SNGAN: 3x3, then 4x4 with stride 2. It does not normalise, for batch
+    statistics would tie one image's energy to the others. It takes the mean over the places of an
+    image, so the slope at a pixel is small, and a ``gain`` of 16 steepens it.
     """
-    channels, height, width = shape
-    net: nn.Module
-    recipe = {"arch": arch, "shape": list(shape), "eps": eps, "temperature": temperature}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed32(seed))
-        if arch == "mlp":
-            widths = tuple(widths or (256, 256))
-            net = FlatEnergy((channels * height * width, *widths))
-        elif arch == "conv":
-            widths = tuple(widths or (32, 64, 64))
-            net = _conv((channels, *widths))
-        else:
-            raise ValueError(f"arch: got {arch!r}; allowed are 'mlp', 'conv'")
+        net = _conv((shape[0], *widths))
     model = Energy(net, eps, temperature, gain)
-    model.recipe = recipe | {"widths": list(widths), "gain": gain}
+    model.recipe = {"shape": list(shape), "eps": eps, "temperature": temperature}
+    model.recipe |= {"widths": list(widths), "gain": gain}
     return model
-
-
-class FlatEnergy(nn.Module):
-    """Hidden layers that see the flattened image, and a bowl a x^2 + b x for each pixel.
-
-    The bowls hold a pixel that is always black where it is; the layers tell the rest.
-    """
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        super().__init__()
-        layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())]
-        self.body = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
-        self.bowl = nn.Linear(2 * sizes[0], 1, bias=False)
-        nn.init.zeros_(self.bowl.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(1)
-        return self.body(flat) + 10 * self.bowl(torch.cat([flat.square(), flat], 1))
 
 
 def _conv(sizes: tuple[int, ...]) -> nn.Sequential:

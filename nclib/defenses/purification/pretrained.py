@@ -62,8 +62,8 @@ def trained(
     shape, options = (channels, height, width), dict(OPTIONS[kind])
     options |= {"updates": max(1, round(share * options["updates"])), "seed": seed}
     if kind == "energy":
-        energy = build_energy("conv", shape, widths=(16, 32, 64), gain=16, seed=seed)
+        energy = build_energy(shape, widths=(16, 32, 64), gain=16, seed=seed)
         return train_energy(energy, images, **options, progress=progress).model
     patch = 1 if height % 2 or width % 2 or height < 16 else 2
-    wash = build_diffusion("conv", shape, width=24, patch=patch, seed=seed)
+    wash = build_diffusion(shape, width=24, patch=patch, seed=seed)
     return train_diffusion(wash, images, **options, progress=progress).model

@@ -60,7 +60,8 @@ def load(
     for name in ("shape", "widths"):
         if name in options:
             options[name] = tuple(options[name])
-    model = BUILDERS[record["kind"]](options.pop("arch"), options.pop("shape"), **options)
+    options.pop("arch", None)  # files of version 0.1 name it
+    model = BUILDERS[record["kind"]](options.pop("shape"), **options)
     model.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return model.to(device).eval(), record["made"]
 
