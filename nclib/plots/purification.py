@@ -148,8 +148,8 @@ def training(histories: Mapping[str, Sequence[Sequence[float]]], limit: float) -
         for gaps in seeds:
             held = abs(gaps[-1]) < limit  # NaN is not
             colour, last = CLEAN if held else POISON, [len(gaps) - 1]
-            mark = {"marker": None if held else "X", "markevery": last, "alpha": 0.8}
-            ax.plot(range(1, len(gaps) + 1), gaps, color=colour, **mark)
+            mark: dict[str, Any] = {"marker": None if held else "X", "markevery": last}
+            ax.plot(range(1, len(gaps) + 1), gaps, color=colour, alpha=0.8, **mark)
         ax.set_yscale("symlog", linthresh=1)
         ax.yaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))
         label(ax, name, "update", "E(data) - E(samples)" if ax is axes[0] else "")
