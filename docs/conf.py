@@ -15,7 +15,6 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxTranslator
 
 import nclib
-from nclib.scoreboard import cells, methods
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -103,6 +102,5 @@ def name_empty_headers(app: Sphinx, document: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("doctree-read", name_empty_headers)
-    methods.__dict__["Case"] = cells.Case  # known to type checkers alone, and capstone has a Case
     app.connect("autodoc-process-docstring", plain_bars)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
