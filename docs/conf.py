@@ -78,6 +78,7 @@ def _mathml(node: nodes.Element, block: bool) -> str:
     source = node.astext()
     try:
         mathml = tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
+        mathml = mathml.replace("\N{REVERSE SOLIDUS OPERATOR}", "\\")  # few fonts have that one
         return BAR.sub(r'<mrow class="overline">\1</mrow>', mathml)
     except MathError as error:
         logging.getLogger(__name__).warning("formula %s: %s", source, error, location=node)

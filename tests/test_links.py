@@ -90,7 +90,9 @@ def test_a_fork_gets_its_own_address_everywhere_and_twice_is_once(small):
     assert texts == [path.read_text() for path in links.files(small)]
 
 
-@pytest.mark.parametrize("wrong", ["no-slash", "a/b/c", "a b/c", "https://github.com/a/b", ""])
+@pytest.mark.parametrize(
+    "wrong", ["no-slash", "a/b/c", "a b/c", "https://github.com/a/b", "a/b.git", ""]
+)
 def test_a_malformed_address_changes_nothing(small, wrong, capsys):
     before = (small / "pyproject.toml").read_text()
     with pytest.raises(SystemExit):

@@ -75,6 +75,13 @@ def test_a_shape_offers_all_shapes_and_a_word_its_own():
     assert 'type="radio"' in quiz.form(kinds["word"]) and "radio" not in quiz.form(kinds["number"])
 
 
+def test_ranges_to_choose_from_do_not_overlap():
+    (asked,) = (q for q in quiz.questions(LESSONS[2]) if q["name"] == "02.how_few")
+    found = quiz.choices(asked)
+    assert list(found) == ["below 6 images", "6 to 100 images", "above 100 images"]
+    assert 6 < found["6 to 100 images"] < 100
+
+
 def test_an_exact_answer_comes_before_the_usual_guess_beside_it_and_a_bound_after_it():
     asked = {q["name"]: quiz.jupyterquiz(q) for p in LESSONS for q in quiz.questions(p)}
     shuffles, logits = asked["08.shuffles"]["answers"], asked["10.factor"]["answers"]

@@ -95,6 +95,10 @@ def test_what_is_refused_leaves_nothing_behind(mine, tmp_path):
     with pytest.raises(ValueError, match="holds sealed answers"):
         sealed.seal(folder, [mine], PASSPHRASE)
     assert (folder / sealing.ANSWERS).read_bytes() == before
+    solved = mine.read_bytes()
+    with pytest.raises(ValueError, match=f"holds {mine.name}"):  # a seal beside the originals
+        sealed.seal(mine.parent, [mine], PASSPHRASE)
+    assert mine.read_bytes() == solved
 
 
 def test_the_command_seals_opens_and_names_what_it_lacks(mine, tmp_path, monkeypatch, capsys):
@@ -107,3 +111,7 @@ def test_the_command_seals_opens_and_names_what_it_lacks(mine, tmp_path, monkeyp
         with pytest.raises(SystemExit):
             sealed.main(arguments)
         assert "lesson: " in capsys.readouterr().err
+    monkeypatch.delenv("PASSPHRASE")
+    with pytest.raises(SystemExit):  # before anybody is asked for a passphrase
+        sealed.main(["open", str(tmp_path / "none")])
+    assert "holds no sealed answers" in capsys.readouterr().err

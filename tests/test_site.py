@@ -24,6 +24,8 @@ from notebook import code, lessons, read  # noqa: E402
 
 LESSONS = lessons()
 FRAMES = 400_000  # bytes of moving frames on one page, at most
+PAGE = 400_000  # bytes of a page beside its figures, at most
+FIGURES = re.compile(r"[A-Za-z0-9+/=]{500,}")
 
 
 @pytest.fixture
@@ -126,6 +128,10 @@ def test_the_site_builds_without_a_warning_and_every_link_holds(tmp_path):
     assert list((tmp_path / "html/_downloads").rglob("01_neural_collapse.ipynb"))
     assert (tmp_path / "html/docs/glossary.html").exists()
     assert (tmp_path / "html/docs/playground/weights.js").exists()
+    for path in (tmp_path / "html").rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert len(FIGURES.sub("", text)) < PAGE, path.name
+        assert "\N{REVERSE SOLIDUS OPERATOR}" not in text, path.name
 
 
 def test_the_claims_of_the_course_are_gathered_from_the_saved_lessons(tmp_path):

@@ -58,6 +58,15 @@ def book(*sources):
     return new_notebook(cells=[new_markdown_cell(links.badge("notebooks/90_a.ipynb")), *cells])
 
 
+def test_lessons_are_chosen_by_number_or_name_and_another_ends_the_program():
+    every = tools.lessons()
+    assert tools.chosen([]) == every
+    assert tools.chosen(["02", every[0].stem, "02"]) == [every[0], every[2]]
+    for wrong in ("99", "2", "x"):
+        with pytest.raises(SystemExit, match=f"lesson: got {wrong}; allowed is 00, 01"):
+            tools.chosen(["01", wrong])
+
+
 def test_a_student_copy_has_stubs_and_a_badge_of_its_own():
     notebook = book(FUNCTION, VALUES)
     notebook.cells[1].outputs = [new_output("stream", text="90.one: correct")]

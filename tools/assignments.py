@@ -1,6 +1,6 @@
 """Make a course folder for nbgrader from the lessons: build/assignments.
 
-python tools/assignments.py [NN_topic ...]    these lessons, or all that the folder holds
+python tools/assignments.py [NN ...]    these lessons, or all that the folder holds
 
 source/ has the lessons with solutions and nbgrader's metadata, release/ what students get. An
 exercise becomes two cells: the student's, and a locked one that checks it and gives the points. The
@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from notebook import CHECK, MARKER, ROOT, SOLUTION, lessons, read, unguessed
+from notebook import CHECK, MARKER, ROOT, SOLUTION, chosen, read, unguessed
 
 from exercises import stub
 
@@ -129,10 +129,7 @@ def grader(course: Path = COURSE) -> object:
 
 
 def main(wanted: list[str]) -> int:
-    paths = [path for path in lessons() if not wanted or path.stem in wanted]
-    if not paths:
-        print("there is no such lesson")
-        return 1
+    paths = chosen(wanted)
     write(paths)
     nbgrader, failed = grader(), 0
     for path in paths:

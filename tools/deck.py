@@ -2,18 +2,21 @@
 
 python tools/deck.py [NN ...]    into build/kit/deck-NN.html
 
-Arrow keys, space, the buttons or a swipe turn the page, "o" shows all. A slider on a slide moves,
-as it does in the lesson. Printed, each slide is a page.
+The slides are turned by reveal.js, whose files come with sphinx-revealjs: arrow keys, space, the
+buttons or a swipe, "o" shows all. A slider on a slide moves, as it does in the lesson. Printed,
+each slide is a page.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from digest import KIT, Lesson, Step, render
-from notebook import lessons
+from markupsafe import Markup
+from notebook import chosen
 from quiz import questions
 
 CLAIMS = 3  # on a slide with a picture, and twice as many without
@@ -46,16 +49,28 @@ def _shown(step: Step) -> list[dict[str, Any]]:
 
 def deck(path: Path) -> str:
     """The slides of a lesson as one page."""
-    return render("deck.html", lesson=Lesson(path), slides=slides(path))
+    return render("deck.html", lesson=Lesson(path), slides=slides(path), reveal=reveal())
+
+
+def reveal() -> dict[str, Markup]:
+    """The style and the script of reveal.js, to stand in the page itself."""
+    package = find_spec("sphinx_revealjs")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("no reveal.js here: pip install sphinx-revealjs")
+    files = Path(package.origin).with_name("_static") / "revealjs" / "dist"
+    parts = {"css": "reveal.css", "script": "reveal.js"}
+    return {
+        name: Markup((files / file).read_text(encoding="utf-8")) for name, file in parts.items()
+    }
 
 
 def main(wanted: list[str]) -> int:
+    paths = chosen(wanted)
     KIT.mkdir(parents=True, exist_ok=True)
-    for path in lessons():
-        if not wanted or path.name[:2] in wanted:
-            text = deck(path)
-            (KIT / f"deck-{path.name[:2]}.html").write_text(text, encoding="utf-8")
-            print(f"deck-{path.name[:2]}.html: {text.count('<section>')} slides")
+    for path in paths:
+        text = deck(path)
+        (KIT / f"deck-{path.name[:2]}.html").write_text(text, encoding="utf-8")
+        print(f"deck-{path.name[:2]}.html: {text.count('<section>')} slides")
     return 0
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from digest import KIT, Lesson, Picture, render
-from notebook import ROOT, lessons
+from notebook import ROOT, chosen
 from quiz import questions
 
 SENTENCE = re.compile(r"\S.*?[.?!](?=\s|$)")
@@ -78,13 +78,11 @@ def printed(pages: list[Path], browser: Any) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
+    paths = chosen([argument for argument in arguments if argument != "--html"])
     KIT.mkdir(parents=True, exist_ok=True)
-    wanted = [argument for argument in arguments if argument != "--html"]
-    made = []
-    for path in lessons():
-        if not wanted or path.name[:2] in wanted:
-            made.append(KIT / f"handout-{path.name[:2]}.html")
-            made[-1].write_text(handout(path), encoding="utf-8")
+    made = [KIT / f"handout-{path.name[:2]}.html" for path in paths]
+    for path, page in zip(paths, made, strict=True):
+        page.write_text(handout(path), encoding="utf-8")
     print(f"{len(made)} pages in {KIT.relative_to(ROOT)}")
     if "--html" in arguments:
         return 0

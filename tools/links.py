@@ -86,7 +86,7 @@ def differing(root: Path = ROOT) -> list[Path]:
 def set_address(root: Path, repo: str | None, tag: str | None) -> None:
     """Write a new address or tag into pyproject.toml. Raises ``ValueError`` for a malformed one."""
     for name, value, pattern in (("repo", repo, REPO), ("tag", tag, TAG)):
-        if value is not None and not re.fullmatch(pattern, value):
+        if value is not None and (not re.fullmatch(pattern, value) or value.endswith(".git")):
             wanted = "owner/name" if name == "repo" else "a tag or a branch"
             raise ValueError(f"{name}: got {value!r}; allowed is {wanted}")
     path = root / "pyproject.toml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,15 @@ MARKER = re.compile(r"^# NBVAL_\w+\n", re.M)
 def lessons(folder: Path = LESSONS) -> list[Path]:
     """The notebooks of ``folder`` in order."""
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def chosen(wanted: list[str]) -> list[Path]:
+    """The lessons of these numbers or names, all for none; what there is not ends the program."""
+    known = {name: path for path in lessons() for name in (path.name[:2], path.stem)}
+    if unknown := [name for name in wanted if name not in known]:
+        allowed = ", ".join(path.name[:2] for path in lessons())
+        sys.exit(f"lesson: got {', '.join(unknown)}; allowed is {allowed}")
+    return sorted({known[name] for name in wanted}) or lessons()
 
 
 def read(path: Path) -> nbformat.NotebookNode:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from digest import ASKED, KIT, Lesson, named, plain, render
-from notebook import code, lessons, read
+from notebook import chosen, code, read
 
 from nclib.course import exercises
 from nclib.course.exercises import Prediction
@@ -91,18 +91,19 @@ def _choice(answer: dict[str, Any], answers: tuple, unit: str) -> tuple[str, flo
     low, high = answer["low"], answer["high"]
     if answer["ends"]:
         return f"about {short((low + high) / 2)} {unit}".rstrip(), (low + high) / 2
-    for other in (one for one in answers if not one["ends"]):
-        if answer["high"] is None and other["high"] is None and other["low"] > low:
-            high = other["low"]
-        if answer["low"] is None and other["low"] is None and other["high"] < high:
-            low = other["high"]
     bottom, top = (-math.inf if low is None else low), (math.inf if high is None else high)
+    for other in (one for one in answers if not one["ends"]):
+        if other["high"] is None and low is not None and low < other["low"] < top:
+            top = other["low"]
+        if other["low"] is None and high is not None and bottom < other["high"] < high:
+            bottom = other["high"]
     rest = any(o["ends"] and bottom < o["low"] and o["high"] < top for o in answers)
-    if low is None or high is None:
-        words = f"above {short(low)}" if high is None else f"below {short(high)}"
-        number = low + abs(low) + 1 if high is None else high - abs(high) - 1
+    if top == math.inf:
+        words, number = f"above {short(bottom)}", bottom + abs(bottom) + 1
+    elif bottom == -math.inf:
+        words, number = f"below {short(top)}", top - abs(top) - 1
     else:
-        words, number = f"{short(low)} to {short(high)}", (low + high) / 2
+        words, number = f"{short(bottom)} to {short(top)}", (bottom + top) / 2
     return f"{words} {unit}".rstrip() + (", another number" if rest else ""), number
 
 
@@ -156,15 +157,15 @@ def page(path: Path) -> str:
 
 
 def main(wanted: list[str]) -> int:
+    paths = chosen(wanted)
     KIT.mkdir(parents=True, exist_ok=True)
-    for path in lessons():
+    for path in paths:
         number = path.name[:2]
-        if not wanted or number in wanted:
-            told = [jupyterquiz(question) for question in questions(path)]
-            text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
-            (KIT / f"quiz-{number}.html").write_text(page(path), encoding="utf-8")
-            (KIT / f"quiz-{number}.json").write_text(text, encoding="utf-8")
-            print(f"quiz-{number}.html: {len(told)} questions")
+        told = [jupyterquiz(question) for question in questions(path)]
+        text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+        (KIT / f"quiz-{number}.html").write_text(page(path), encoding="utf-8")
+        (KIT / f"quiz-{number}.json").write_text(text, encoding="utf-8")
+        print(f"quiz-{number}.html: {len(told)} questions")
     return 0
 
 

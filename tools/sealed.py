@@ -27,6 +27,8 @@ from nclib.course import sealing
 def seal(folder: Path, paths: list[Path], passphrase: str) -> None:
     """Write the student copies and the sealed answers; nothing where one of them is refused."""
     sealing.refuse(folder, passphrase)
+    if there := [path.name for path in paths if (folder / path.name).exists()]:
+        raise ValueError(f"folder: {folder} holds {', '.join(there)}; another one is needed")
     notebooks = {path.name: read(path) for path in paths}
     for name, notebook in notebooks.items():
         if not any(SOLUTION.search(c.source) for c in notebook.cells if c.cell_type == "code"):
@@ -66,6 +68,13 @@ def _found(wanted: list[str]) -> list[Path]:
     return paths
 
 
+def _asked() -> str:
+    try:
+        return getpass.getpass("passphrase: ")
+    except EOFError:
+        raise ValueError("passphrase: none was given; set PASSPHRASE, or type it") from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("seal", "open"))
@@ -76,7 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
         paths = _found(given.lessons)
         if given.what == "seal" and not paths:
             raise ValueError("lesson: none was named")
-        passphrase = os.environ.get("PASSPHRASE") or getpass.getpass("passphrase: ")
+        if given.what == "open" and not (given.folder / sealing.ANSWERS).exists():
+            raise ValueError(f"folder: {given.folder} holds no sealed answers")
+        passphrase = os.environ.get("PASSPHRASE") or _asked()
         if given.what == "seal":
             seal(given.folder, paths, passphrase)
             print(f"{len(paths)} assignments and their sealed answers in {given.folder}")

@@ -156,7 +156,7 @@ const Playground = (() => {
   function vote(now) {
     const all = CHOOSE + DATA.draws;
     if (!byId("voting").checked || live.drawn >= all) return false;
-    const slow = Math.min(0.6 * (now - (live.before ?? now)), MOST);
+    const slow = Math.min(0.4 * (now - (live.before ?? now)), MOST);
     const end = performance.now() + Math.max(BUDGET, slow), classes = set.classes.length;
     do {
       const copy = Net.noisy(live.seen, sigma(), live.draw);

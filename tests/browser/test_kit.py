@@ -12,6 +12,18 @@ from quiz import page as quiz_page
 
 SMALLEST = 7  # points
 PAGE = re.compile(rb"/Type\s*/Page\b(?!s)")
+MEASURE = """() => {
+    const over = [], small = [];
+    Reveal.getSlides().forEach((slide, i) => {
+        Reveal.slide(i);
+        const high = slide.scrollHeight - slide.clientHeight;
+        const wide = slide.scrollWidth - slide.clientWidth;
+        if (high > 0 || wide > 0) over.push([i + 1, high, wide]);
+        for (const figure of slide.querySelectorAll("figure"))
+            if (figure.clientHeight < 240) small.push(i + 1);
+    });
+    return [over, small];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -57,23 +69,17 @@ def test_a_handout_prints_on_one_page(browser, kit):
 def test_every_slide_fits_and_the_keys_turn_them(sheet, kit):
     for page in sorted(kit.glob("deck-*.html")):
         sheet.goto(page.as_uri())
-        shown = "[...document.querySelectorAll('section')].findIndex(s => s.offsetHeight)"
-        assert sheet.evaluate(shown) == 0
+        place = "Reveal.getIndices().h"
+        assert sheet.evaluate(place) == 0
         sheet.keyboard.press("ArrowRight")
         sheet.keyboard.press("Space")
-        sheet.wait_for_function(f"{shown} === 2")
+        sheet.wait_for_function(f"{place} === 2")
         sheet.keyboard.press("ArrowLeft")
-        sheet.wait_for_function(f"{shown} === 1")
-        sheet.keyboard.press("o")
-        over = sheet.evaluate(
-            "[...document.querySelectorAll('section')].map((s, i) => [i + 1,"
-            " s.scrollHeight - s.clientHeight, s.scrollWidth - s.clientWidth])"
-            ".filter(([_, high, wide]) => high > 0 || wide > 0)"
-        )
-        small = sheet.evaluate(
-            "[...document.querySelectorAll('figure')].filter(f => f.clientHeight < 240).length"
-        )
+        sheet.wait_for_function(f"{place} === 1")
+        over, small = sheet.evaluate(MEASURE)
         assert not over and not small, f"{page.name}: {over}, {small} small figures"
+        pdf = sheet.pdf(prefer_css_page_size=True)
+        assert len(PAGE.findall(pdf)) == sheet.evaluate("Reveal.getTotalSlides()")
 
 
 def test_a_quiz_says_why_a_usual_guess_is_wrong_and_what_is_right(sheet, kit):
