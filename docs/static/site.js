@@ -1,5 +1,6 @@
 // What the reader guesses stands in the table that reveals; the front page's picture can be stopped;
-// a fold of the list of pages has a name, and a formula that is too wide can be scrolled by keyboard.
+// a fold of the list of pages has a name, and a formula that is too wide can be scrolled by keyboard;
+// paper is light.
 for (const form of document.querySelectorAll("fieldset.nclib-quiz")) {
   const note = () => {
     const choice = form.querySelector("input:checked");
@@ -30,3 +31,11 @@ const reach = () => {
 };
 reach();
 addEventListener("resize", reach);
+const { dataset } = document.documentElement;
+addEventListener("beforeprint", () => {
+  dataset.seen = dataset.theme;
+  dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  dataset.theme = dataset.seen;
+});

@@ -8,6 +8,7 @@ processor time a page.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -195,3 +196,22 @@ def test_the_front_page_stands_still_where_that_was_asked(browser, address):
         page.locator(".moving").get_by_role("button").click()
         assert (moving.is_visible(), still.is_visible()) == (not moves, moves)
         page.context.close()
+
+
+def test_a_dark_page_is_printed_in_light_colours(browser, address):
+    page, wrong = opened(browser, address, "docs/running.html")
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("""() => {
+        const text = document.querySelector(".bd-article p");
+        window.inks = [];
+        const note = () => inks.push(getComputedStyle(text).color);
+        note();
+        addEventListener("beforeprint", note);
+        addEventListener("afterprint", note);
+    }""")
+    page.pdf()
+    screen, paper, after = (
+        sum(map(int, re.findall(r"\d+", ink)[:3])) for ink in page.evaluate("inks")
+    )
+    page.context.close()
+    assert not wrong and screen == after > 450 and paper < 250
