@@ -56,6 +56,10 @@ def distances(support, labels, queries):
     return torch.cdist(queries, _means(support, labels))
 
 
+def apart(a, b):
+    return (a.mean(0) - b.mean(0)).norm()
+
+
 def cdnv(*, half=True, square=True, summed=True, pooled=False):
     def answer(a, b):
         spread = [(x - x.mean(0)).square() for x in (a, b)]
@@ -98,6 +102,8 @@ def in_place(shots):
         ("14.prototypes", by_cosine, "largest cosine"),
         ("14.prototypes", by_blocks, "L1 distance"),
         ("14.cdnv", lambda a, b: 1 / cdnv()(a, b), "turn the fraction over"),
+        ("14.cdnv", lambda a, b: (a.var() + b.var()) / 2 / apart(a, b) ** 2, "around one mean"),
+        ("14.prototypes", lambda s, y, q: torch.cdist(q, s).argmin(1), "number of an image"),
         ("14.nt_xent", itself, "not itself"),
         ("14.nt_xent", zero_diagonal, "minus infinity"),
         ("14.prototypes", lambda s, y, q: torch.zeros(len(q), dtype=torch.int64), "another class"),

@@ -33,6 +33,8 @@ def _(answer: Any) -> None:
     queries = centres[torch.arange(60) % 3] + 1.5 * torch.randn(60, 4, generator=draw)
     found = tensor(answer(support, labels, queries), "the classes")
     expect(tuple(found.shape) == (60,), f"one class for each query: [60], not {[*found.shape]}")
+    most = int(found.max())
+    expect(most < 3, f"the classes are 0, 1 and 2, and you name {most}: the number of an image?")
     means = [sum(x for x, c in zip(support, labels, strict=True) if c == k) for k in range(3)]
     means = [m / int((labels == k).sum()) for k, m in enumerate(means)]
     wanted = torch.tensor(
@@ -84,6 +86,9 @@ def _(answer: Any) -> None:
         float(both) / apart**2: "each class has its own variance; the pooled one weighs by number",
         1 / wanted: "that is the distance over the variances: turn the fraction over",
     }
+    one = "that is the variance around one mean for all features: take var(0), and sum"
+    for unbiased in (True, False):
+        wrong[float(sum(x.var(unbiased=unbiased) for x in (a, b))) / 2 / apart**2] = one
     for value, why in wrong.items():
         if abs(found / value - 1) < 1e-3:
             raise Wrong(why)
