@@ -136,13 +136,8 @@ def simclr(
         return nt_xent(model(views[:, :channels]), model(views[:, channels:]))
 
     model = _encoder(train, seed)
-    options: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": 250,
-        "seed": seed,
-        "progress": progress,
-    }
-    training.fit(model, train, loss=loss, augment=two_views, optimizer=_adam(2e-3), **options)
+    how: dict[str, Any] = {"loss": loss, "augment": two_views, "optimizer": _adam(2e-3)}
+    training.fit(model, train, epochs=epochs, batch_size=250, seed=seed, progress=progress, **how)
     return model
 
 
@@ -159,13 +154,8 @@ def paired(
 
     model = _encoder(train, seed)
     model.texts = Captions(train.classes, seed=seed).to(train.device)
-    options: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": 64,
-        "seed": seed,
-        "progress": progress,
-    }
-    training.fit(model, train, loss=loss, optimizer=_adam(3e-3), **options)
+    how: dict[str, Any] = {"loss": loss, "optimizer": _adam(3e-3)}
+    training.fit(model, train, epochs=epochs, batch_size=64, seed=seed, progress=progress, **how)
     return model
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.photographs import baselines
 from nclib import (
     activations,
     attacks,
@@ -26,7 +27,6 @@ from nclib import (
 from nclib.data import ImageSet
 from nclib.defenses import adversarial_training, distillation, partition, smoothing, squeezing
 from nclib.defenses import purification as wash
-from nclib.defenses.purification import baselines
 
 SHAPE = (1, 8, 8)
 
@@ -229,7 +229,7 @@ def test_a_model_made_in_inference_mode_is_refused_by_name_and_ours_is_none():
 
 
 def public(room) -> set[str]:
-    return {n for n in room.__all__ if inspect.isfunction(getattr(room, n))}
+    return {name for name, shown in vars(room).items() if inspect.isfunction(shown)}
 
 
 def test_every_public_attack_and_crafter_is_tried_in_every_mode():

@@ -117,22 +117,6 @@ def test_autoattack_with_and_without_its_package(sure, package, monkeypatch):
     assert all((found - test.images).abs().max() <= 0.3 + 1e-6 for _, found in parts)
 
 
-def test_main_axes_and_hidden_pixels():
-    generator = torch.Generator().manual_seed(0)
-    basis = torch.rand(3, 3, 8, 8, generator=generator)
-    images = torch.einsum("nk,kchw->nchw", torch.rand(40, 3, generator=generator) / 3, basis)
-    mean, main = purification.axes(images, 3)
-    assert torch.allclose(purification.projected(images, mean, main), images, atol=1e-5)
-    patched = images.clone()
-    patched[:, :, :2, :2] = 1
-    kept = purification.projected(patched, mean, main)
-    assert (kept - images).square().mean() < (patched - images).square().mean() / 2
-    found = purification.hidden(torch.full((4, 3, 8, 8), 0.5), generator)
-    assert (found - 0.5).abs().median() < 1e-6  # the mean of equal neighbours
-    changed = (purification.hidden(images, generator) != images).any(1).float().mean()
-    assert 0.4 < changed < 0.6
-
-
 def test_a_wash_of_parts_is_the_wash_of_the_whole(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("NCLIB_CACHE", str(tmp_path))
     photos = photographs(f"folder:{tree}", "cpu", n_train=200, n_test=20)

@@ -26,6 +26,7 @@ from experiments.photographs import Photographs, clean, photographs, trained, wi
 from experiments.poisons import aims
 from experiments.table import RESULTS, Table, facts
 from nclib import device, poisons
+from nclib.attacks import MeanLogits
 from nclib.data import ImageSet
 from nclib.data.sampling import split
 from nclib.poisons import PoisonedSet, metrics, triggers
@@ -111,17 +112,6 @@ def marked(data: ImageSet, noise: Tensor, count: int, seed: int) -> PoisonedSet:
     return poisoned(data, images, data.labels, "narcissus", target=BIRD, trigger=trigger)
 
 
-class Jury(nn.Module):
-    """The mean of the logits of several networks, which all have to be fooled."""
-
-    def __init__(self, members: list[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([member(images) for member in self.members]).mean(0)
-
-
 def views(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shifted and mirrored as the victim will see them, with a gradient."""
     half = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
@@ -131,7 +121,7 @@ def views(images: Tensor, generator: torch.Generator) -> Tensor:
 def scratch(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
     """Poisons in 1% of the training images, made on two surrogates; a new network each time."""
     jury, steps = [clean(photos, seed) for seed in (1, 2)], 3 if photos.dry else 150
-    aimed = aims(Jury(jury), photos.test, 1 if photos.dry else VICTIMS, 0)
+    aimed = aims(MeanLogits(jury), photos.test, 1 if photos.dry else VICTIMS, 0)
     for i, (image, goal) in enumerate(aimed):
         key = named(photos, attack, "scratch", "1%, eps 16/255, 2 surrogates", i)
         if rows.has(**key) or left() < 30:
@@ -139,7 +129,7 @@ def scratch(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
         start, options = time.perf_counter(), {"eps": 16 / 255, "steps": steps, "seed": i}
         if attack == "gradient_matching":
             options |= {"restarts": 1, "augment": views}
-            bad = poisons.gradient_matching(photos.train, Jury(jury), image, goal, **options)
+            bad = poisons.gradient_matching(photos.train, MeanLogits(jury), image, goal, **options)
         else:
             options |= {"poisons": max(1, len(photos.train) // 100), "lr": 0.01}
             bad = poisons.bullseye_polytope(photos.train, jury, image, goal, **options)
@@ -158,7 +148,7 @@ def transfer(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
         head.requires_grad_(False)
         head.get_submodule("fc").requires_grad_(True)
     eps, name = (0.1, ".1") if attack == "bullseye_polytope" else (16 / 255, "16/255")
-    aimed = aims(Jury(heads[1:]), test, 1 if photos.dry else VICTIMS, 0)
+    aimed = aims(MeanLogits(heads[1:]), test, 1 if photos.dry else VICTIMS, 0)
     for i, (image, goal) in enumerate(aimed):
         boxes = {
             box: named(photos, attack, f"transfer, {box} box", f"5 poisons, eps {name}", i)
@@ -169,7 +159,7 @@ def transfer(photos: Photographs, rows: Table, attack: str, left: Left) -> None:
         start, options = time.perf_counter(), {"eps": eps, "seed": i}
         if attack == "gradient_matching":
             options |= {"rate": room / len(fine), "restarts": 1, "steps": 3 if photos.dry else 150}
-            bad = poisons.gradient_matching(fine, Jury(heads[1:]), image, goal, **options)
+            bad = poisons.gradient_matching(fine, MeanLogits(heads[1:]), image, goal, **options)
         else:
             options |= {"poisons": room, "steps": 3 if photos.dry else 300}
             bad = poisons.bullseye_polytope(fine, backbones[1:], image, goal, **options)

@@ -21,15 +21,14 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 
-from experiments.photographs import Photographs, photographs
+from experiments.photographs import Photographs, baselines, photographs
 from experiments.table import RESULTS, Table, facts
 from nclib import cache, data, device, fast, models, poisons, training
 from nclib.data import ImageSet
 from nclib.defenses import purification as pure
 from nclib.defenses import squeezing
-from nclib.defenses.purification import baselines
+from nclib.defenses.purification import controls
 from nclib.doors import seeded
 from nclib.poisons import PoisonedSet, metrics, triggers
 from nclib.poisons.sets import choose, poisoned
@@ -231,27 +230,6 @@ def large_patch(train: ImageSet, rate: float, target: int, seed: int) -> Poisone
     return poisoned(train, images, labels, "badnets", target=target, trigger=trigger)
 
 
-def hidden(images: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
-    """Images without a ``share`` of their pixels, each filled with the mean of its neighbours."""
-    shape = (len(images), 1, *images.shape[2:])
-    seen = torch.rand(shape, generator=generator, device=images.device) >= share
-    around = [avg_pool2d(x, 3, 1, 1) for x in (images * seen, seen.float())]
-    return torch.where(seen, images, around[0] / around[1].clamp_min(1e-6)).clamp(0, 1)
-
-
-def axes(others: Tensor, count: int = AXES) -> tuple[Tensor, Tensor]:
-    """The mean ``[D]`` and the first main axes ``[count, D]`` of 1,000 of the images."""
-    flat = others[:1000].flatten(1).cpu().double()
-    _, _, main = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
-    return flat.mean(0).float().to(others.device), main[:count].float().to(others.device)
-
-
-def projected(images: Tensor, mean: Tensor, main: Tensor) -> Tensor:
-    """What the main axes keep of the images."""
-    flat = images.flatten(1) - mean
-    return (flat @ main.T @ main + mean).view_as(images).clamp(0, 1)
-
-
 @lru_cache(maxsize=2)
 def washes(s: Scene) -> dict[str, tuple[str, Wash]]:
     """Each defence that changes images one by one: its strength, and the wash."""
@@ -266,7 +244,6 @@ def washes(s: Scene) -> dict[str, tuple[str, Wash]]:
         )
         for name, size in sizes.items()
     }
-    mean, main = axes(s.others.images)
     steps, t = (2, 2) if s.dry else (STEPS, T)
     short, level = (1, 1) if s.dry else (10, 50)
     found: dict[str, tuple[str, Wash]] = {
@@ -274,14 +251,14 @@ def washes(s: Scene) -> dict[str, tuple[str, Wash]]:
         "energy": (f"{STEPS} steps", partial(pure.purify, model=s.energy, steps=steps, **more)),
         "diffusion": (f"t = {T}", partial(pure.purify, model=s.diffusion, t=t, **more)),
         **noise,
-        "main axes": (f"{AXES}", lambda x: projected(x, mean, main)),
+        "main axes": (f"{AXES}", controls.main_axes(s.others.images, AXES)),
         "naive": (
             f"{STEPS} + {T}",
             lambda x: pure.naive(x, *both, steps=steps, t=t, **more),
         ),
         "jpeg": ("quality 75", squeezing.jpeg),
         "median": ("3 x 3", partial(squeezing.median, size=3)),
-        "hidden pixels": ("half", lambda x: hidden(x, draw)),
+        "hidden pixels": ("half", partial(controls.hidden, seed=s.seed + 1)),
         "reps": (
             "5 x (10 + 50)",
             lambda x: pure.reps(x, *both, steps=short, t=level, repetitions=5, **more),

@@ -5,24 +5,9 @@ gradient.py has FGSM and PGD, carlini_wagner.py the smallest change, square.py t
 adaptive.py the ways around a defence, report.py the table and the gradient-masking checklist.
 """
 
-from nclib.attacks.adaptive import bpda, eot, transfer
+from nclib.attacks.adaptive import MeanLogits, bpda, eot, transfer
 from nclib.attacks.carlini_wagner import cw_l2
 from nclib.attacks.common import cross_entropy, margin
 from nclib.attacks.gradient import fgsm, margin_pgd, pgd
 from nclib.attacks.report import masking_report, robustness
 from nclib.attacks.square import square
-
-__all__ = [
-    "bpda",
-    "cross_entropy",
-    "cw_l2",
-    "eot",
-    "fgsm",
-    "margin",
-    "margin_pgd",
-    "masking_report",
-    "pgd",
-    "robustness",
-    "square",
-    "transfer",
-]

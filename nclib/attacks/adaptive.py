@@ -85,7 +85,9 @@ def eot(model: nn.Module, samples: int = 16) -> nn.Module:
     return _EOT(model, samples)
 
 
-class _MeanLogits(nn.Module):
+class MeanLogits(nn.Module):
+    """Several models as one, whose logits are the mean of theirs: all of them have to be fooled."""
+
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
         self.models = nn.ModuleList(models)
@@ -112,7 +114,7 @@ def transfer(
     ``ValueError``, as does an empty ``surrogate``. Papernot et al. 2016 (arXiv 1605.07277).
     """
     if not isinstance(surrogate, nn.Module):
-        surrogate = _MeanLogits(_several(surrogate))
+        surrogate = MeanLogits(_several(surrogate))
     return attack(surrogate, images, labels, eps, **options)
 
 

@@ -19,24 +19,3 @@ from nclib.correction.opinions import (
 from nclib.correction.planting import Planted, planted
 from nclib.correction.repair import etf_head, fine_tune, outcome, random_removal, relabel, remove
 from nclib.correction.verdict import Verdict, transplant
-
-__all__ = [
-    "Build",
-    "Consensus",
-    "Finding",
-    "Planted",
-    "Verdict",
-    "consensus",
-    "core_of",
-    "etf_head",
-    "fine_tune",
-    "jitter",
-    "lookalikes",
-    "outcome",
-    "planted",
-    "random_removal",
-    "relabel",
-    "remove",
-    "transplant",
-    "typicality",
-]

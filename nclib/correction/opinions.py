@@ -13,7 +13,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from nclib import activations, models, training
 from nclib.data import ImageSet
 from nclib.detection import margins, outliers
-from nclib.detection.common import per_class, whitener
+from nclib.detection.common import discriminant, per_class
 from nclib.doors import array, classes, finite, gradients, numbers
 
 Build = Callable[[ImageSet, int], nn.Module]
@@ -199,11 +199,9 @@ def _resembles(hidden: Tensor, group: Tensor, sure: Tensor, folds: int) -> Tenso
     fold = margins.fold_of(group.long(), folds)
     found = torch.zeros_like(group)
     for f in range(folds):
-        rows, member = hidden[sure & (fold != f)], group[sure & (fold != f)]
-        inside, outside = rows[member].mean(0), rows[~member].mean(0)
-        root = whitener(rows - torch.where(member[:, None], inside, outside))
-        normal = root @ (root.T @ (inside - outside))
-        found[fold == f] = (hidden[fold == f] - (inside + outside) / 2) @ normal > 0
+        fit = sure & (fold != f)
+        normal, middle = discriminant(hidden[fit], group[fit])
+        found[fold == f] = (hidden[fold == f] - middle) @ normal > 0
     return found
 
 

@@ -7,19 +7,3 @@ from nclib.course.photographs import stored
 from nclib.course.predictions import predict, reveal
 from nclib.course.session import DoesNotHold, start, strict
 from nclib.places import results
-
-__all__ = [
-    "DoesNotHold",
-    "check",
-    "claim",
-    "hint",
-    "interact",
-    "predict",
-    "results",
-    "reveal",
-    "solution",
-    "start",
-    "stored",
-    "strict",
-    "verdict",
-]

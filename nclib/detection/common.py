@@ -71,6 +71,16 @@ def whitener(deviation: Tensor, shrink: float | None = None, rows: Tensor | None
     return vectors / values.clamp_min(floor).sqrt() / size
 
 
+def discriminant(rows: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+    """Fisher's direction ``[D]`` from the rest of rows ``[N, D]`` to the members, and the middle.
+
+    ``member`` is bool ``[N]``; the covariance within both is pooled, and shrunk by ``whitener``.
+    """
+    inside, outside = rows[member].mean(0), rows[~member].mean(0)
+    root = whitener(rows - torch.where(member[:, None], inside, outside))
+    return root @ (root.T @ (inside - outside)), (inside + outside) / 2
+
+
 def main_axes(deviation: Tensor, count: int) -> Tensor:
     """The first ``count`` principal axes of centred rows ``[N, D]``, unit columns ``[D, count]``.
 

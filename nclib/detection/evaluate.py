@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from nclib.detection.common import least, robust_z
@@ -95,8 +96,7 @@ def random_score(labels: Tensor, seed: int = 0) -> Tensor:
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks from 1 of a vector ``[N]``, float64; ties share their mean."""
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1).double() / 2)[place]
+    return torch.from_numpy(rankdata(values))
 
 
 def _check(score: Tensor, bad: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nclib.detection.common import class_means, per_class, whitener
+from nclib.detection.common import class_means, discriminant, per_class, whitener
 from nclib.detection.margins import fold_of
 
 COMPONENTS, AXES = 10, 3
@@ -60,11 +60,9 @@ def complete(hidden: Tensor, group: Tensor, *, folds: int = 5, rounds: int = 3) 
         fold, new = fold_of(group.long(), folds), torch.zeros_like(group)
         for f in range(folds):
             rows, member = hidden[fold != f], group[fold != f]
-            inside, outside = rows[member].mean(0), rows[~member].mean(0)
-            root = whitener(rows - torch.where(member[:, None], inside, outside))
-            normal = root @ (root.T @ (inside - outside))
+            normal, middle = discriminant(rows, member)
             odds = member.double().mean().logit()  # of the two Gaussians: how large each is
-            new[fold == f] = (hidden[fold == f] - (inside + outside) / 2) @ normal + odds > 0
+            new[fold == f] = (hidden[fold == f] - middle) @ normal + odds > 0
         if torch.equal(new, group) or min(int(new.sum()), int((~new).sum())) < folds:
             break
         group = new

@@ -37,8 +37,7 @@ def mislabelled(
     ones beyond it), for every cut, and the smallest such bound is the estimate (Blanchard, Lee and
     Scott 2010). Where classes overlap, right labels pass too, and the nearer the cut the more: then
     it is not ``plain``, and a bound only. Marked is everything beyond the lowest cut that ``PURE``
-    of it are wrong. Raises ``ValueError`` like
-    ``out_of_fold``.
+    of it are wrong. Raises ``ValueError`` like ``out_of_fold``.
     """
     labels = labels.cpu()
     likely = out_of_fold(torch.cat(list(features.values()), 1), labels, folds=folds, seed=seed)

@@ -9,14 +9,10 @@ from nclib import geometry
 from nclib.detection.common import class_means, main_axes, per_class, prepare, robust_z, whitener
 
 
-def nc1_residual(features: Tensor, labels: Tensor, *, robust: bool = False) -> Tensor:
-    """q_i, whose mean is NC1, or its robust z-score in the class: ``[N]`` (Papyan et al. 2020)."""
-    hidden, labels, count = prepare(features, labels)
-    score = geometry.residual(features, labels)
-    if robust:
-        for index in per_class(labels, count):
-            score[index] = robust_z(score[index])
-    return score
+def nc1_residual(features: Tensor, labels: Tensor) -> Tensor:
+    """q_i, whose mean is NC1: ``[N]`` (Papyan, Han and Donoho 2020, arXiv 2008.08186)."""
+    prepare(features, labels)
+    return geometry.residual(features, labels)
 
 
 def robust_distance(

@@ -180,19 +180,18 @@ def bonferroni(p: Tensor) -> Tensor:
     return (len(p) * p.amin(0)).clamp_max(1)
 
 
-def witness(natural: Tensor, suspect: Tensor, *, signed: bool = True) -> Tensor:
+def witness(natural: Tensor, suspect: Tensor) -> Tensor:
     """How much closer each suspect is to the other suspects than to the naturals: ``[m]``.
 
     witness(t) = mean over j != t of k(y_j, t) - mean over i of k(x_i, t), one bandwidth for all.
-    ``signed=False`` drops the sign, as published: then a natural among the suspects scores high.
+    The sign, which the published score drops, tells a natural among the suspects from an odd one.
     """
     natural, suspect = _check(natural, suspect, 1, "permutation")
     pool = torch.cat([natural, suspect])
     k = kernel(suspect, pool, median_distance(pool))
     near = k[:, len(natural) :]
     own = (near.sum(1) - near.diagonal()) / max(1, len(suspect) - 1)
-    value = own - k[:, : len(natural)].mean(1)
-    return value if signed else value.abs()
+    return own - k[:, : len(natural)].mean(1)
 
 
 @numbers

@@ -13,19 +13,3 @@ from nclib.explain.occlusion import occlusion
 from nclib.explain.scores import agreement, hit_rate, randomised, restored
 from nclib.explain.shapley import shapley
 from nclib.explain.surrogate import squares, surrogate
-
-__all__ = [
-    "agreement",
-    "counterfactual",
-    "grad_cam",
-    "gradient",
-    "gradient_x_input",
-    "hit_rate",
-    "integrated_gradients",
-    "occlusion",
-    "randomised",
-    "restored",
-    "shapley",
-    "squares",
-    "surrogate",
-]

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from nclib.data import check_images
@@ -87,13 +88,6 @@ def agreement(first: Tensor, second: Tensor) -> Tensor:
     """
     for maps in (first, second):
         check_maps(maps, first.unsqueeze(1))
-    ranks = [_ranks(maps.flatten(1).abs().cpu()) for maps in (first, second)]
-    a, b = (r - r.mean(1, keepdim=True) for r in ranks)
+    ranks = [rankdata(maps.flatten(1).abs().cpu(), axis=1) for maps in (first, second)]
+    a, b = (torch.from_numpy(r - r.mean(1, keepdims=True)) for r in ranks)
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)).float()
-
-
-def _ranks(rows: Tensor) -> Tensor:
-    """Mean ranks within each row, float64: half of those below, half of those not above."""
-    ordered = rows.sort(1).values
-    below, upto = (torch.searchsorted(ordered, rows, side=side) for side in ("left", "right"))
-    return (below + upto).double() / 2

@@ -2,8 +2,8 @@
 
 ``Monitor`` collects requests into windows, tests each window against captured reference features
 with the two-sample test of ``detection.two_sample``, and puts one entry per window into a log.
-``python -m nclib monitor report LOG`` prints the log and draws its time line, and ``python -m nclib
-monitor serve LOG`` shows its last day on a page of this machine alone.
+``log`` reads it: ``python -m nclib monitor report LOG`` prints it and draws its time line, and
+``python -m nclib monitor serve LOG`` shows its last day on a ``page`` of this machine alone.
 
 The log is a ``journal``: a header names the model, the layers and the reference, and the windows
 that one call closes are on the disk together before it returns. So a kill loses at most the
@@ -32,8 +32,8 @@ from nclib.data import check_images
 from nclib.detection import two_sample
 from nclib.doors import finite, integer, number, numbers, plain
 from nclib.journal import Journal
+from nclib.monitor.log import KIND, OPEN, closed, read, read_all, report
 
-OPEN = "open "  # how the key of a captured batch begins; windows have their number for a key
 # ids, when they came, features per layer, and the images where they are captured
 Chunk = tuple[list[str], float, dict[str, Tensor], Tensor | None]
 
@@ -80,7 +80,7 @@ class Monitor:
         seed: int = 0,
     ) -> None:
         self.log = Path(log)
-        self._journal = Journal(log, "monitor", argument="log")
+        self._journal = Journal(log, KIND, argument="log")
         check_images(reference, "reference")
         counts = {"n": (n, 2), "tests": (tests, 1), "top": (top, 0), "seed": (seed, -math.inf)}
         for name, (count, low) in counts.items():
@@ -110,7 +110,7 @@ class Monitor:
             "settings": settings,
         }
         entries = self._journal.start(header)
-        self.windows = _windows(entries)
+        self.windows = closed(entries)
         captured = [e for k, e in entries.items() if k.startswith(OPEN)] if capture else []
         waiting = [e for e in captured if e["window"] == len(self.windows)]
         self._chunks: list[Chunk] = [self._chunk(e) for e in waiting]  # the open window
@@ -286,43 +286,3 @@ def _picture(image: Tensor) -> str:
     picture.thumbnail((64, 64))
     picture.save(sink, "PNG")
     return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}"
-
-
-def _windows(entries: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [entry for key, entry in entries.items() if not key.startswith(OPEN)]
-
-
-def read(log: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Header and windows of a log.
-
-    Raises ``ValueError`` for a file that is no such log or is damaged.
-    """
-    return read_all(log)[:2]
-
-
-def read_all(log: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """Header, windows, and how many requests of the open window are captured in a log."""
-    header, entries = Journal(log, "monitor", argument="log").read()
-    windows = _windows(entries)
-    captured = [e for k, e in entries.items() if k.startswith(OPEN)]
-    return header, windows, sum(len(e["ids"]) for e in captured if e["window"] == len(windows))
-
-
-def report(log: str | Path) -> str:
-    """The log as a table: one line per window, the alarms marked."""
-    header, windows = read(log)
-    names = [*header["layers"], "any layer"]
-    lines = [f"model {header['model']}, {len(windows)} windows"]
-    lines.append("  ".join(["window", "start (s)", "requests", *(f"{n:>5}" for n in names)]))
-    for w in windows:
-        rates = [f"{w['rates'][n]:.2f}" if n in w["rates"] else "-" for n in names]
-        rates = [f"{rate:>{max(5, len(name))}}" for rate, name in zip(rates, names, strict=True)]
-        row = "  ".join([f"{w['window']:6d}", f"{w['start']:9.0f}", f"{w['requests']:8d}", *rates])
-        if w["alarm"]:
-            first = ", ".join(name for name, _ in w["suspicious"][:3])
-            row += f"  ALARM  first: {first}"
-        if w["not_finite"]:
-            row += f"  not finite: {len(w['not_finite'])}"
-        lines.append(row)
-    alarms = sum(bool(w["alarm"]) for w in windows)
-    return "\n".join([*lines, f"{alarms} of {len(windows)} windows raised an alarm"])

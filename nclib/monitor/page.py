@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from nclib.monitor import read_all
+from nclib.monitor.log import read_all
 
 DAY = 86400.0
 LOCAL = ("127.0.0.1", "localhost")

@@ -13,15 +13,3 @@ from nclib.plots.style import (
 )
 
 apply()
-
-__all__ = [
-    "CLEAN",
-    "NEUTRAL",
-    "POISON",
-    "apply",
-    "class_colours",
-    "heatmap",
-    "label",
-    "panels",
-    "show_images",
-]

@@ -13,23 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels, show_images
-
-__all__ = [
-    "alignment",
-    "class_bars",
-    "collision",
-    "confusions",
-    "dose",
-    "dots",
-    "nc1_over_epochs",
-    "nearer",
-    "same_axes",
-    "show_images",
-    "shrinking",
-    "success_by_count",
-    "with_control",
-]
+from nclib.plots.style import CLEAN, NEUTRAL, POISON, heatmap, label, panels
+from nclib.plots.style import show_images as show_images  # lessons draw with it from here
 
 
 def success_by_count(

@@ -25,19 +25,6 @@ from nclib.plots.style import (
     show_images,
 )
 
-__all__ = [
-    "against",
-    "by_frequency",
-    "contrasts",
-    "distances",
-    "energies",
-    "landscape",
-    "outcomes",
-    "show_images",
-    "training",
-    "walk",
-]
-
 
 def energies(groups: Mapping[str, Tensor], unit: float) -> Axes:
     """Histograms of E / ``unit`` (the temperature), one per group ``{name: [N]}``."""

@@ -15,28 +15,3 @@ from nclib.poisons.labels import label_flip
 from nclib.poisons.matching import alignment, gradient_matching, random_shift
 from nclib.poisons.sets import PoisonedSet, poisoned
 from nclib.poisons.transfer import retrain_head
-
-__all__ = [
-    "PoisonedSet",
-    "adaptive_blend",
-    "adaptive_patch",
-    "alignment",
-    "badnets",
-    "blended",
-    "bullseye_polytope",
-    "clean_label_backdoor",
-    "convex_polytope",
-    "feature_collision",
-    "gradient_matching",
-    "input_aware",
-    "label_flip",
-    "metrics",
-    "narcissus",
-    "poisoned",
-    "random_shift",
-    "retrain_head",
-    "sig",
-    "sticker",
-    "triggers",
-    "wanet",
-]

@@ -12,8 +12,6 @@ from nclib.scoreboard.engine import run
 from nclib.scoreboard.grids import GRIDS, Cell, cells_of
 from nclib.scoreboard.store import COLUMNS, Store
 
-__all__ = ["COLUMNS", "GRIDS", "Cell", "Store", "cells_of", "run"]
-
 
 def __getattr__(name: str) -> Callable:
     if name == "together":  # loads torch, which the command and its engine do without

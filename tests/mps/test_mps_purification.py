@@ -4,9 +4,9 @@ import pytest
 from guard import DEVICE, Guard
 
 from experiments import certified
+from experiments.photographs import baselines
 from nclib import data, device
 from nclib.defenses import purification as pure
-from nclib.defenses.purification import baselines
 from nclib.models import build
 
 

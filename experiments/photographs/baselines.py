@@ -152,11 +152,11 @@ def epic(
 ) -> tuple[nn.Module, Tensor]:
     """EPIC in small: train, drop the isolated samples, ``rounds`` times; train on what is left.
 
-    ``learn(data, turn)`` returns a trained model; ``turn`` counts from 0. A new network in every
-    turn is what data/results/photographs_purification.csv measures. The paper drops in the course
-    of one training: ``lambda data, turn: fit(model, data, epochs=10, seed=turn).model`` goes on
-    with ``model``. Returns ``(model, kept)``: the last model and a mask bool ``[N]``, on the device
-    of ``train``, of the samples that were kept. Raises ``ValueError`` for ``rounds`` below 1.
+    ``learn(data, turn)`` returns a trained model; ``turn`` counts from 0. Here each turn has a new
+    network; the paper drops in the course of one training: ``lambda data, turn: fit(model, data,
+    epochs=10, seed=turn).model`` goes on with ``model``. Returns ``(model, kept)``: the last model
+    and a mask bool ``[N]``, on the device of ``train``, of the samples that were kept. Raises
+    ``ValueError`` for ``rounds`` below 1.
     """
     integer(rounds, "rounds", 1)
     kept = torch.ones(len(train), dtype=torch.bool, device=train.device)
