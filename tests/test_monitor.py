@@ -371,7 +371,7 @@ def test_the_page_escapes_what_the_log_says_and_shows_the_last_day(deployed, tmp
     shown = page.page(tmp_path / "log")
     assert "2 windows in the last day, 1 violations" in shown and "7 requests captured" in shown
     assert "<script" not in shown and "&lt;script&gt;" in shown
-    assert shown.count("<img src='data:image/png;base64,") == 5
+    assert shown.count('<img src="data:image/png;base64,') == 5
     assert "&amp;lt;" not in shown and "Violation in window 2" in shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from nclib.scoreboard.summary import (
 
 BEGIN, END = "<!-- scoreboard: written by nclib.scoreboard report -->\n", "<!-- /scoreboard -->"
 README = "digits"  # the data set that the README shows
+HEAD = (files(__package__) / "head.md").read_text(encoding="utf-8")
 
 
 def write(results: str | Path = RESULTS, root: str | Path = ROOT) -> list[Path]:
@@ -59,42 +61,6 @@ def _drawn(maps: dict[str, pd.DataFrame], name: str, path: Path) -> Path:
         figure.savefig(draft)
     plt.close(figure)
     return path
-
-
-HEAD = """# The scoreboard
-
-Written by `python -m nclib scoreboard report` from `data/results/scoreboard.csv`. Each cell is the
-mean over the seeds and, in brackets, the 95% Student t interval of that mean, cut to 0 and 1. A
-seed changes the images, the poison, its target class and the start of every training. The network
-is the small CNN; on `cifar10_whole` it is the fast network of `nclib.fast`.
-
-- *Controls.* `none` leaves the set as it is. `random` removes as many samples as are poisoned.
-  `oracle` removes exactly the poison. `clean_only` trains on the clean images alone that the
-  repairs are given.
-- *Those that decide* get nothing but the set: `transplant`, `consensus`, `relabel`.
-- *Detectors* rank the samples and are told how many are poisoned, **which nobody knows in
-  practice**: they remove as many (a clean set is cut as if {alarm:.0%} of it were), and, in the
-  rows `_x1.5`, half as many again, as their papers do. The first five score the features after
-  {early} epochs, at all layers but the first (the mean of the robust z scores counts). STRIP,
-  SCALE-UP and IBD-PSC ask the victim about altered images; `abl_isolation` asks what is learned
-  too easily; `asset` holds honest samples down with clean images (its outer loop alone).
-- *Repairs* get clean images, {spare:.0%} of the training set in number, that nobody is trained or
-  measured on otherwise. `random_head` is the control of `etf_head`: a frozen head of random
-  directions. `abl` is given no image; it unlearns the 1% that was learned too easily.
-- *Defences.* `squeezing`: one bit a pixel. `partition`: a vote of ten models on disjoint parts.
-  `adversarial`: single-step adversarial training (Wong et al. 2020) with eps {eps}.
-- *Poisons.* `sig` is the variant with relabelled samples, and `wanet` has no noise mode.
-  `clean-label` hardens the bases with an eps of .3 on digits and of 16/255 elsewhere, and doubles
-  the trigger at test time. Of the adaptive attacks and `input-aware` only the samples with false
-  labels count as poison to be found; their covers count neither way.
-
-An attack counts where it succeeds with {succeeds} or more undefended; it is *stopped* where its
-success is at most {stopped} afterwards and accuracy falls by at most {cost:.0%}, in the mean over
-the seeds.
-
-To measure a cell again: delete its row, then `python -m nclib scoreboard run digits` (or another
-grid).
-"""
 
 
 def _stopped(rows: pd.DataFrame, dataset: str) -> str:
