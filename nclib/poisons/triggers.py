@@ -177,8 +177,10 @@ def patch(
     }[kind]
     board = torch.tensor(board)
     height, width = shape[1:]
-    if margin < 0 or min(height, width) < len(board) + margin:
-        raise ValueError(f"margin: a patch of {len(board)} pixels does not fit at {margin}")
+    room = min(height, width) - len(board)
+    if not 0 <= margin <= room:
+        told = f"a patch of {len(board)} leaves {room} of {height} x {width} pixels"
+        raise ValueError(f"margin: got {margin}; {told}")
     top, left = height - margin - len(board), width - margin - len(board)
     mask, paint = torch.zeros(shape), torch.zeros(shape)
     area = (slice(None), slice(top, height - margin), slice(left, width - margin))

@@ -167,21 +167,8 @@ def train_energy(
     bar = tqdm(range(1, updates + 1), desc="energy", unit="update", disable=not progress)
     for update in bar:
         real = data[_some(len(data), batch_size, draw)]
-        place = torch.randperm(len(bank), generator=draw, device=device)[:batch_size]
-        fresh = torch.rand(len(place), generator=draw, device=device) < rejuvenate
-        start = torch.where(
-            fresh[:, None, None, None], data[_some(len(data), len(place), draw)], bank[place]
-        )
         try:
-            bank[place] = samples = langevin(
-                start,
-                model,
-                steps,
-                generator=draw,
-                eps=model.eps,
-                temperature=model.temperature,
-                cut=CUT,
-            )
+            samples = _walked(model, bank, data, batch_size, rejuvenate, steps, draw)
             down, up = model(real + noise * normal(real, draw)), model(samples)
         except Diverged:
             down = up = real.new_full((1,), math.nan)
@@ -203,6 +190,25 @@ def train_energy(
         schedule.step()
     model.eval()
     return run
+
+
+def _walked(
+    model: Energy,
+    bank: Tensor,
+    data: Tensor,
+    count: int,
+    rejuvenate: float,
+    steps: int,
+    draw: torch.Generator,
+) -> Tensor:
+    """``count`` images of the bank after ``steps`` of Langevin, some begun anew; put back there."""
+    place = torch.randperm(len(bank), generator=draw, device=draw.device)[:count]
+    fresh = torch.rand(len(place), generator=draw, device=draw.device) < rejuvenate
+    again = data[_some(len(data), len(place), draw)]
+    start = torch.where(fresh[:, None, None, None], again, bank[place])
+    walk: dict[str, Any] = {"eps": model.eps, "temperature": model.temperature, "cut": CUT}
+    bank[place] = samples = langevin(start, model, steps, generator=draw, **walk)
+    return samples
 
 
 def _record(run: EnergyRun, down: Tensor, up: Tensor, bar: tqdm) -> float:
