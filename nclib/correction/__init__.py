@@ -1,9 +1,11 @@
 """Repair a poisoned training set or a poisoned model: remove, relabel, fine-tune, ETF head.
 
 ``transplant`` decides what to remove without being told how much is poisoned, and gives its reasons
-(``verdict``); so does ``consensus``, for sparse wrong labels (``opinions``); the rest acts on such
-a decision (``repair``). Report every repair beside ``random_removal`` of the same count and beside
-the oracle, which knows the poison.
+(``verdict``, which rests on ``evidence``, and on ``crowds`` where no mean image shows a trigger;
+``planting`` counts how often it is right on given data); so does ``consensus``, for sparse wrong
+labels (``opinions``). ``repair`` acts on such a decision. Rivals that repair the model:
+``pruning``, ``reversal`` (Neural Cleanse), ``isolation`` (ABL, ASSET). Report every repair beside
+``random_removal`` of the same count and beside the oracle, which knows the poison.
 """
 
 from nclib.correction.evidence import Finding

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from nclib.activations import evaluating
 from nclib.cache import identity
-from nclib.defenses.log import Log
+from nclib.defenses.certificates import Log
 from nclib.doors import finite, integer, number, numbers
 
 ABSTAIN = -1

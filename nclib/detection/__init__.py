@@ -3,8 +3,9 @@
 Every score is ``score(features [N, D], labels [N], ...) -> [N]`` (float64, CPU), higher = more
 suspicious; the two depths take ``{layer: [N, D]}``. They refuse NaN, a class without samples and a
 single class. One idea per file: ``margins`` (wrong label?), ``outliers`` (odd in its class?),
-``evaluate`` (with the truth at hand), ``two_sample`` (batches of requests), ``cuts`` (where to
-cut when nobody knows how much is poisoned). ``groups``, ``transplant``, ``crowds`` and
+``consistency`` (does the answer stay when the image changes?), ``evaluate`` (with the truth at
+hand), ``two_sample`` (batches of requests), ``cuts`` (where to cut when nobody knows how much is
+poisoned). ``groups``, ``transplant``, ``crowds`` and
 ``mislabelled`` are the parts of the verdict in ``nclib.correction``, which trains.
 """
 

@@ -63,7 +63,6 @@ class Cell(NamedTuple):
     method: str
 
 
-# name: (data set, [(poison, rates)], methods, seeds)
 POISONS = [("clean", [0.0]), ("flip", [0.2]), ("badnets", [0.01, 0.05]), ("blended", [0.1])]
 POISONS += [("sig", [0.05]), ("wanet", [0.1]), ("clean_label", [0.05])]
 POISONS += [("adaptive_blend", [0.1]), ("adaptive_patch", [0.1]), ("input_aware", [0.1])]
@@ -72,7 +71,7 @@ WHOLE = [("clean", [0.0]), ("badnets", [0.01]), ("blended", [0.1]), ("wanet", [0
 WHOLE += [("adaptive_blend", [0.1])]
 FEW = ("none", "transplant", "oracle", "activation_clustering", "spectral", "strip", "scale_up")
 FIVE = (0, 1, 2, 3, 4)
-GRIDS = {
+GRIDS = {  # name: (data set, [(poison, rates)], methods, seeds)
     "quick": (
         "digits",
         [("flip", [0.2]), ("badnets", [0.05])],
