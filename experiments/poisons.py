@@ -49,7 +49,7 @@ def trained(dataset: str, part: ImageSet, seed: int, network: dict = NETWORK) ->
 
 def scratch(dataset: str, seed: int, halves: list[ImageSet], test: ImageSet) -> Iterator[Job]:
     """Attacks on a network trained from scratch: flips, backdoors, clean-label backdoors."""
-    train, other = halves
+    train = halves[0]
 
     def job(attack: str, rate: float, variant: str, make: Callable[[], ImageSet]) -> Job:
         def run() -> dict:
@@ -82,6 +82,14 @@ def scratch(dataset: str, seed: int, halves: list[ImageSet], test: ImageSet) -> 
             yield job(make.__name__, rate, "covered", lambda m=make, r=rate: m(train, r, seed=seed))
     for make in (two, flips_too, per_class):
         yield job(make.__name__, 0.1, "several", lambda m=make: m(train, 0.1, seed))
+    yield from clean_labelled(job, dataset, seed, halves)
+
+
+def clean_labelled(
+    job: Callable[..., Job], dataset: str, seed: int, halves: list[ImageSet]
+) -> Iterator[Job]:
+    """Backdoors whose labels are right; Narcissus learns its trigger on the other half."""
+    train, other = halves
     for eps in (0.0, 0.05, 0.1, 0.2, 0.4):
         yield job(
             "clean_label_backdoor",

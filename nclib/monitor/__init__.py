@@ -82,18 +82,11 @@ class Monitor:
         self.log = Path(log)
         self._journal = Journal(log, KIND, argument="log")
         check_images(reference, "reference")
-        counts = {"n": (n, 2), "tests": (tests, 1), "top": (top, 0), "seed": (seed, -math.inf)}
-        for name, (count, low) in counts.items():
+        _check_windows(len(reference), every, seconds, n, alarm_rate)
+        for name, count, low in (("tests", tests, 1), ("top", top, 0), ("seed", seed, -math.inf)):
             integer(count, name, low)
-        for name, share, most in (("seconds", seconds, math.inf), ("alarm_rate", alarm_rate, 1.0)):
-            if number(share, name, 0.0, most) == 0:
-                raise ValueError(f"{name}: got {share}; a number above 0 is allowed")
-        if len(reference) < 2 * n:
-            raise ValueError(f"reference: {len(reference)} images; at least {2 * n} are needed")
         self.layers = tuple(activations.layer_names(model, reference) if layers is None else layers)
         two_sample.check_resolution(len(self.layers), permutations, level)
-        if every is not None and integer(every, "every") < n:
-            raise ValueError(f"every: got {every}; at least n={n} requests make a window")
         self.model, self.pool = model, pool
         self.every, self.seconds, self.n, self.top = every, seconds, n, top
         self.capture = bool(capture)
@@ -286,3 +279,17 @@ def _picture(image: Tensor) -> str:
     picture.thumbnail((64, 64))
     picture.save(sink, "PNG")
     return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def _check_windows(
+    references: int, every: int | None, seconds: float, n: int, alarm_rate: float
+) -> None:
+    """Raise ``ValueError`` for windows that ``n`` requests against ``n`` references cannot test."""
+    integer(n, "n", 2)
+    for name, share, most in (("seconds", seconds, math.inf), ("alarm_rate", alarm_rate, 1.0)):
+        if number(share, name, 0.0, most) == 0:
+            raise ValueError(f"{name}: got {share}; a number above 0 is allowed")
+    if references < 2 * n:
+        raise ValueError(f"reference: {references} images; at least {2 * n} are needed")
+    if every is not None and integer(every, "every") < n:
+        raise ValueError(f"every: got {every}; at least n={n} requests make a window")
