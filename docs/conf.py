@@ -33,6 +33,7 @@ nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # as they stand in the code: no path of the machine that builds
 autodoc_default_options = {"members": True}
 
 html_context = {"default_mode": "auto"}  # light or dark as the reader has it

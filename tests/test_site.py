@@ -131,6 +131,7 @@ def test_the_site_builds_without_a_warning_and_every_link_holds(tmp_path):
     for path in (tmp_path / "html").rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert len(FIGURES.sub("", text)) < PAGE, path.name
+        assert str(ROOT) not in text, path.name
         assert "\N{REVERSE SOLIDUS OPERATOR}" not in text, path.name
 
 

@@ -100,7 +100,8 @@ def test_no_page_has_errors_or_shuts_anybody_out(browser, site, address):
             page.wait_for_timeout(500)  # the theme waits before it looks what can be scrolled now
             found[where] += [f"{look}: {said}" for said in complaints(page)]
         page.context.close()
-    assert found and not (bad := {where: said for where, said in found.items() if said}), bad
+    bad = [f"{where}: {said}" for where, all_said in found.items() for said in all_said]
+    assert found and not bad, "\n".join(bad)
 
 
 @pytest.mark.parametrize("where", ["index.html", LESSON])
