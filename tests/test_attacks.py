@@ -280,6 +280,12 @@ def test_cw_returns_what_it_need_not_or_cannot_change(golden):
     assert torch.equal(cw_l2(stone, x, labels, steps=20), x)  # nothing helps
 
 
+def test_cw_takes_a_whole_number_as_c(golden):
+    few = golden.x[:4], golden.y[:4]
+    whole, decimal = (cw_l2(golden.model, *few, steps=10, lr=0.05, c=c) for c in (1, 1.0))
+    assert torch.equal(whole, decimal)
+
+
 # Ways around a defence.
 
 

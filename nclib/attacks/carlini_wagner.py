@@ -91,7 +91,7 @@ class _Search:
     ) -> None:
         self.model, self.images, self.goal, self.sign = model, images, goal, sign
         self.kappa, self.lr = kappa, lr
-        self.c = torch.full((len(images),), c, device=images.device)
+        self.c = torch.full((len(images),), float(c), device=images.device)
         self.lower, self.upper = torch.zeros_like(self.c), torch.full_like(self.c, math.inf)
         self.best, self.distance = images.clone(), torch.full_like(self.c, math.inf)
         self.found = torch.zeros_like(goal, dtype=torch.bool)
