@@ -11,7 +11,7 @@ from nclib.audit.cleaning import clean
 from nclib.audit.engine import run
 from nclib.audit.page import save
 from nclib.audit.result import Audit
-from nclib.audit.words import sentence
+from nclib.audit.words import files, sentence
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"clean: {cleaned} is there already; name a new place")
         audit = run(data, progress=not quiet, **given)
         place = save(audit, out or _place(audit))
-        print(sentence(audit))
+        print(sentence(audit), *filter(None, [files(audit)]), sep="\n")
         print(f"{len(audit.suspects)} suspect(s); the page is {place}")
         if cleaned is not None:
             print(f"{clean(audit, cleaned)} images without them are in {cleaned}")

@@ -9,7 +9,7 @@ import platform
 import re
 import shlex
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize, to_pil_image
 
+import nclib
 from nclib.audit.engine import MOST
 from nclib.audit.result import Audit, Suspect, is_crowd
-from nclib.audit.words import found, odds, sentence
+from nclib.audit.words import files, found, odds, sentence
 from nclib.correction import Finding
 from nclib.detection.transplant import strangers
-from nclib.places import PROJECT, whole
+from nclib.places import whole
 from nclib.plots import CLEAN, POISON, label, panels
 
 WIDEST = 96  # pixels of a picture on the page
@@ -64,7 +65,7 @@ def body(audit: Audit) -> str:
     return _template("body.html").render(
         audit=audit,
         sentence=sentence(audit),
-        files=_files(audit),
+        files=files(audit),
         minutes=max(1, round(audit.seconds.get("labels", 0) * MOST * 3 / 60)),
         triggers=[_trigger(audit, f) for f in audit.accused],
         honest=[
@@ -73,7 +74,6 @@ def body(audit: Audit) -> str:
         rows=rows,
         count=len(audit.suspects),
         figure=_figure(audit),
-        outlying=_outlying(audit),
         found=found(audit),
         odds=odds(audit),
         tested=any(audit.source.is_test),
@@ -98,19 +98,6 @@ def _visible(value: Any) -> Any:
         return value
     shown = TURNING.sub(lambda sign: f"\\u{ord(sign[0]):04x}", value)
     return shown.encode("utf-8", "backslashreplace").decode()
-
-
-def _files(audit: Audit) -> str:
-    """What the files alone show, in half a sentence each."""
-    if audit.reading is None:
-        return ""
-    kinds = [twin.kind for twin in audit.reading.twins]
-    counts = {
-        "file(s) cannot be read": len(audit.reading.broken),
-        "picture(s) are there under two labels": kinds.count("two labels"),
-        "picture(s) are in the training and in the test part": kinds.count("train and test"),
-    }
-    return "; ".join(f"{n:,} {what}" for what, n in counts.items() if n)
 
 
 def _trigger(audit: Audit, finding: Finding) -> dict[str, Any]:
@@ -186,14 +173,6 @@ def _figure(audit: Audit) -> str:
     return "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
-def _outlying(audit: Audit) -> str:
-    """The class whose mean lies nearest to the centre, in words."""
-    if audit.geometry is None:
-        return ""
-    norms, least = audit.geometry.norms, int(audit.geometry.norms.argmin())
-    return f"{audit.data.classes[least]} (number {least}), {float(norms[least]):.2f} of the median"
-
-
 def _classes(audit: Audit) -> list[tuple[int | str, str, int, int]]:
     """Number, name, images and suspects of each class, the most suspicious first."""
     found = audit.source
@@ -227,15 +206,8 @@ def _facts(audit: Audit) -> dict[str, str]:
     facts["seconds"] = f"{sum(audit.seconds.values()):,.0f}"
     facts["date"] = date.today().isoformat()
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    facts["versions"] = f"{PROJECT} {_own()}, Python {platform.python_version()}, {packages}"
+    facts["versions"] = f"nclib {nclib.__version__}, Python {platform.python_version()}, {packages}"
     return facts
-
-
-def _own() -> str:
-    try:
-        return version(PROJECT)
-    except PackageNotFoundError:
-        return "from a checkout"
 
 
 def command(audit: Audit) -> str:

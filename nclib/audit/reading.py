@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable
@@ -110,7 +111,7 @@ def read(source: Source, first: Look, seed: int, tick: Callable[[], None]) -> Re
             try:
                 raw = source.picture(i)
             except (ValueError, OSError) as error:
-                broken[i] = _why(error, source.names[i])
+                broken[i] = _why(error, source)
                 continue
             image = _fitted(raw, (height, width))
             thumbs[len(read_)] = resize(image, [THUMB, THUMB], antialias=True).float().mean(0)
@@ -129,11 +130,13 @@ def read(source: Source, first: Look, seed: int, tick: Callable[[], None]) -> Re
     return Reading(data, index, broken, twins, tuple(notes), stopped)
 
 
-def _why(error: Exception, name: str) -> str:
+def _why(error: Exception, source: Source) -> str:
     """What went wrong in one line, without the folders of this machine."""
     inner = re.search(r"cannot be read as an image \((.*)\)", str(error), re.DOTALL)
-    told = inner[1] if inner else str(error)
-    return re.sub(rf"\S*{re.escape(name)}", name, told).replace("\n", " ")
+    told = (inner[1] if inner else str(error)).replace("\n", " ")
+    for place in (source.root, source.root.parent) if source.root else ():
+        told = told.replace(f"{place}{os.sep}", "")
+    return told
 
 
 def _fitted(image: Tensor, shape: tuple[int, int]) -> Tensor:

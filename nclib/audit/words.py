@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from nclib.audit.result import Audit, is_crowd
 from nclib.poisons.metrics import hit_rate
 
@@ -40,6 +42,20 @@ def _why(audit: Audit) -> str:
     return audit.verdict.reason
 
 
+def files(audit: Audit) -> str:
+    """What the files alone show, in half a sentence each; "" for nothing."""
+    if audit.reading is None:
+        return ""
+    kinds = Counter(twin.kind for twin in audit.reading.twins)
+    counts = {
+        "file(s) cannot be read": len(audit.reading.broken),
+        "pair(s) of equal pictures have two labels": kinds["two labels"],
+        "picture(s) are in the training and in the test part": kinds["train and test"],
+        "picture(s) are there twice under one label": kinds["copy"],
+    }
+    return "; ".join(f"{n:,} {what}" for what, n in counts.items() if n)
+
+
 def odds(audit: Audit) -> list[str]:
     """What the planted controls say, each count with its exact 95% interval."""
     planted = audit.planted
@@ -66,21 +82,13 @@ def odds(audit: Audit) -> list[str]:
 def found(audit: Audit) -> dict[str, str]:
     """What each check found, by its name; "" where it was not done."""
     return {
-        "files": _files(audit),
+        "files": "" if audit.reading is None else files(audit) or "nothing",
         "labels": _labels(audit),
         "triggers": _triggers(audit),
         "groups": _groups(audit),
         "geometry": "" if audit.geometry is None else f"measured on {audit.geometry.whose}",
         "controls": "" if audit.planted is None else "see the odds beside the verdict",
     }
-
-
-def _files(audit: Audit) -> str:
-    if audit.reading is None:
-        return ""
-    kinds = [twin.kind for twin in audit.reading.twins]
-    counted = [f"{kinds.count(k):,} pairs ({k})" for k in ("two labels", "train and test", "copy")]
-    return f"{len(audit.reading.broken):,} broken files, {', '.join(counted)}"
 
 
 def _labels(audit: Audit) -> str:
