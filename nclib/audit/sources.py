@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,11 @@ def source(data: Any, labels: Any = None) -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, str) and data.startswith("hf:"):
-        from datasets import load_dataset
-
-        return _rows(load_dataset(data.removeprefix("hf:")), data)
+        try:
+            hub = import_module("datasets")
+        except ImportError:
+            raise ValueError(f"data: {data} needs the package; pip install datasets") from None
+        return _rows(hub.load_dataset(data.removeprefix("hf:")), data)
     if isinstance(data, str | Path):
         path = places.expanded(data, "data")
         if path.suffix.lower() in (".csv", ".tsv") and path.is_file():
@@ -102,7 +105,8 @@ def _file(root: Path, names: Sequence[str], i: int) -> Tensor:
 def _table(path: Path) -> Source:
     """Rows of a path (from the table's folder on) and a label; a column "split" marks the test."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        head, *rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        head, *rows = [row for row in lines if row] or [[]]
     words = [word.strip().lower() for word in head]
     where, label, part = (
         next((words.index(name) for name in known if name in words), None)
@@ -110,10 +114,10 @@ def _table(path: Path) -> Source:
     )
     if where is None or label is None:
         raise ValueError(f"data: {path} has the columns {head}; path and label are needed")
-    rows = [row for row in rows if row]
     short = [i for i, row in enumerate(rows, 2) if len(row) != len(head)]
     if short or not rows:
-        raise ValueError(f"data: {path}, line {short[0] if short else 1}: a cell is missing")
+        what = f", line {short[0]}: a cell is missing" if short else " holds no row below its head"
+        raise ValueError(f"data: {path}{what}")
     names, (ids, classes) = ([row[where] for row in rows], _numbered([row[label] for row in rows]))
     is_test = [part is not None and folders.part_of(row[part].strip()) == "test" for row in rows]
     opened = partial(_file, path.parent, names)

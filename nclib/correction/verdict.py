@@ -44,7 +44,7 @@ SURE, SURE_ONE = 0.5, 0.7
 # of a larger share of the class surer, for its honest half turns strangers, too, and is heard; or
 # it turns nearly all, and without it next to none
 HALF, SURE_HALF, ALL, NONE = 0.4, 0.78, 0.7, 0.03
-# Set on two folders of few images (375 fruits, 40 faces of ten); of the groups of digits, signs
+# Set on two folders of few images (360 fruits, 40 faces of ten); of the groups of digits, signs
 # and CIFAR-10 in data/results they judge none otherwise.
 CHANCE = (
     0.05  # a group loses its label by chance so seldom, beside random images of each class tested
@@ -97,11 +97,14 @@ def transplant(
 
     1. A victim is trained on everything. Each cut of a class that its features suggest
        (``detection.groups``) is tried: the mean image of the group minus that of the rest of the
-       class is added to images of other classes. The strongest group of each class is kept.
+       class is added to images of other classes. The thriftiest group of each class is kept, or
+       that part of it which does all its work.
     2. One model is trained without all these groups, one without as many random images of each
        class. What the group taught is gone from the first and still there in the second: a
        backdoor, if the first does not give the group its label either. What sets honest images
-       apart works with both. Where the strongest group is honest, the next gets its turn.
+       apart works with both. Where the first group is honest, the next gets its turn. Nobody is
+       accused where five images lose their label by chance, or where the class is so small that
+       the second model does not know it.
     3. The accused groups, each completed out of fold, leave, and what is left is searched again.
        Last, wrong labels are looked for (``detection.mislabelled``).
     4. Where nobody is accused, a trigger may be there that no mean image carries. Then the cut of
