@@ -97,6 +97,17 @@ def test_a_crowd_of_strangers_is_found_by_where_it_comes_from(roaming):
     assert verdict.trainings <= 6
 
 
+def test_a_crowd_in_two_guises_is_taken_whole():
+    """Boards whose first row and column add up to an odd number are a group of their own here."""
+    roaming = poisoned(data.load("digits", seed=2, device="cpu")[0], "roaming", 0.05, seed=2)
+    verdict = correction.transplant(plain(roaming), seed=2)
+    accused = [f for f in verdict.findings if f.call == "backdoor"]
+    assert verdict.classes == (6,) and len(accused) == 2 and verdict.trainings <= 6
+    assert not (accused[0].group & accused[1].group).any()
+    found, wronged = rates(verdict, roaming)
+    assert found > 0.9 and wronged < 0.01
+
+
 def test_a_shuffled_crowd_accuses_nobody(roaming):
     verdict = correction.transplant(plain(roaming), seed=1, permute=True)
     assert not verdict.classes and not verdict.mask.any()

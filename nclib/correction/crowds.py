@@ -31,6 +31,7 @@ from nclib.detection.transplant import LARGEST, differences, strangers, turned
 # With fewer classes than FIVE nobody can come from many.
 CROWD, STAYS, SURE_CROWD, FIVE = 0.75, 0.33, 0.6, 5
 OUTLYING = 3  # and it is so much larger than the share of wrong labels in the median class
+TRAININGS = 6  # beside the victim's, of the whole verdict
 GRID = 8  # pixels a side, of the image as the eye sees it from afar
 
 
@@ -42,7 +43,12 @@ def crowds(
     wrong: Tensor,
     permute: bool,
 ) -> list[Finding]:
-    """Groups that look like all other classes, and to a model that never met them, still do."""
+    """Groups that look like all other classes, and to a model that never met them, still do.
+
+    A crowd may come in two guises: a small chessboard that roams looks different, after pooling,
+    where its first pixel is a black field of a large one and where it is a white field. So each
+    class that is accused is asked again, for what is left of its cuts, while ``TRAININGS`` allow.
+    """
     data, labels, count = lab.data, lab.data.labels.cpu(), lab.data.num_classes
     sizes = labels.bincount(minlength=count)
     if count < FIVE:
@@ -51,28 +57,40 @@ def crowds(
     small = adaptive_avg_pool2d(data.images, GRID).flatten(1)
     seen = [small, *(h for k, h in features.items() if k.endswith(first))]
     looks = [resembled(h, labels) for h in seen]
-    hidden, groups = joint(features, lab.epochs), dict[int, Tensor]()
+    hidden, classes = joint(features, lab.epochs), per_class(labels, count)
     usual = labels[wrong].bincount(minlength=count) / sizes.clamp_min(1)
     least = (OUTLYING * float(usual.median()) * sizes).clamp_min(2 * (count - 1))
-    for c, (sides, place) in enumerate(zip(cuts, per_class(labels, count), strict=False)):
-        sides = torch.cat([sides, ~sides])
+    gone = torch.zeros(len(data), dtype=torch.bool)
+
+    def widest(c: int) -> dict[int, Tensor]:
+        """The group of a class, of what is not gone, that comes most evenly from all others."""
+        place = classes[c]
+        sides = torch.cat([cuts[c], ~cuts[c]]) & ~gone[place]
         sides = sides[(sides.double().mean(1) <= LARGEST) & (sides.sum(1) >= least[c])]
-        if len(sides):
-            others = sizes.clone().index_fill_(0, torch.tensor(c), 0)
-            score = torch.stack([variety(sides, x[place], others) for x in looks]).amax(0)
-            best = sides[score.argmax()]
-            group = best if permute else completed(hidden[place], best)
-            order = torch.randperm(len(place), generator=draw) if permute else slice(None)
-            groups |= {c: place[group[order]]} if score.max() >= CROWD else {}
-    if not groups:
-        return []
-    without = lab.without(torch.ones(len(data), dtype=torch.bool), list(groups.values()))
-    found = [_crowd(data, c, group, victim, without) for c, group in groups.items()]
-    lost = torch.zeros(count)  # where labels are wrong at random, every class has its crowd
-    for f in found:
-        lost[f.label] = (1 - f.keeps) * f.group.sum()
-    least = torch.maximum(least, OUTLYING * float((lost / sizes.clamp_min(1)).median()) * sizes)
-    return [replace(f, call="honest") if lost[f.label] < least[f.label] else f for f in found]
+        if not len(sides):
+            return {}
+        others = sizes.clone().index_fill_(0, torch.tensor(c), 0)
+        score = torch.stack([variety(sides, x[place], others) for x in looks]).amax(0)
+        best = sides[score.argmax()]
+        group = best if permute else completed(hidden[place], best) & ~gone[place]
+        order = torch.randperm(len(place), generator=draw) if permute else slice(None)
+        return {c: place[group[order]]} if score.max() >= CROWD else {}
+
+    found: list[Finding] = []
+    groups = {c: group for k in range(len(cuts)) for c, group in widest(k).items()}
+    while groups and lab.trainings <= TRAININGS:
+        without = lab.without(~gone, list(groups.values()))
+        new = [_crowd(data, c, group, victim, without) for c, group in groups.items()]
+        lost = torch.zeros(count)  # where labels are wrong at random, every class has its crowd
+        for f in new:
+            lost[f.label] = (1 - f.keeps) * f.group.sum()
+        least = torch.maximum(least, OUTLYING * float((lost / sizes.clamp_min(1)).median()) * sizes)
+        new = [replace(f, call="honest") if lost[f.label] < least[f.label] else f for f in new]
+        found, groups = found + new, {}
+        for f in (f for f in new if f.call == "backdoor"):
+            gone |= f.group
+            groups |= widest(f.label)
+    return found
 
 
 def _crowd(

@@ -110,7 +110,8 @@ def transplant(
     4. Where nobody is accused, a trigger may be there that no mean image carries. Then the cut of
        each class that looks most evenly like *all* other classes (``detection.crowds``) is taken
        away, if it does so at all: it is a crowd of strangers where a model that never met it takes
-       it for all of them, too. That is a backdoor, or wrong labels of every kind in one class.
+       it for all of them, too. That is a backdoor, or wrong labels of every kind in one class, and
+       the class is asked for a second such group.
 
     Told neither rate nor attack, it reads ``images`` and ``labels`` alone. ``build(part, seed)``
     makes a fresh model (default: the small CNN); ``epochs`` and ``options`` go to
