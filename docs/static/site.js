@@ -1,5 +1,5 @@
 // What the reader guesses stands in the table that reveals; the front page's picture can be stopped;
-// a fold of the list of pages has a name, and a formula that is too wide can be scrolled by keyboard;
+// a fold of the list of pages has a name, and what is too wide can be scrolled by keyboard;
 // paper is light.
 for (const form of document.querySelectorAll("fieldset.nclib-quiz")) {
   const note = () => {
@@ -26,7 +26,7 @@ for (const moving of document.querySelectorAll(".moving")) {
 for (const fold of document.querySelectorAll(".bd-links summary"))
   fold.setAttribute("aria-label", `Pages below ${fold.closest("li").querySelector("a").textContent.trim()}`);
 const reach = () => {
-  for (const box of document.querySelectorAll("div.formula, p:has(> math)"))
+  for (const box of document.querySelectorAll("div.formula, p:has(> math), .nclib-audit .wide"))
     box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
 };
 reach();
