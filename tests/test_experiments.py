@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import audit, certified, collapse, poisons, robustness
+from experiments import audit, certified, collapse, poisons, robustness, transplant
 from experiments.table import Table, facts
 from nclib import data, device
 
@@ -130,3 +130,20 @@ def test_a_row_of_the_audit_counts_what_was_named(tmp_path, monkeypatch):
         and "| digits | badnets | 10% |" in text
         and "right / backdoor in 3" in text
     )
+
+
+def test_planted_controls_are_rows_of_counts_and_are_measured_once(tmp_path, monkeypatch):
+    calls = []
+
+    def planted(train, **options):
+        calls.append((len(train), options))
+        return transplant.correction.Planted({"1% patch": (2, 3)}, (1, 7), (0, 10), 20, 30.0)
+
+    monkeypatch.setattr(transplant.correction, "planted", planted)
+    for _ in range(2):
+        transplant.controls("digits", 4, tmp_path)
+    assert len(calls) == 1 and calls[0][1] == {"runs": 1, "seed": 4, "epochs": 12}
+    rows = Table("transplant_controls", ("dataset", "seed", "kind"), tmp_path).rows
+    assert rows["digits", "4", "1% patch"]["share"] == "0.666667"
+    assert rows["digits", "4", transplant.INNOCENT]["of"] == "7"
+    assert rows["digits", "4", transplant.SHUFFLED]["times"] == "0" and len(rows) == 3
