@@ -367,11 +367,13 @@ def test_planted_controls_are_counted_on_the_page():
 
 
 def test_odds_have_an_interval_and_count_the_classes(backdoored):
-    counts = {"5% patch": (3, 3)}
+    counts = {"5% patch": (3, 3), "10% of wrong labels": (1, 3)}
     planted = correction.Planted(counts, (0, 97), (0, 10), 21, 1.0)
     found = dataclasses.replace(backdoored[1], planted=planted)
     page = found.show().data
     assert "A 5% patch was found 3 times of 3 (a rate of 29% to 100%)" in page
+    assert "10% of wrong labels were found 1 times of 3 (a rate of 1% to 91%)" in page
+    assert "finds a 5% patch 3 times of 3, finds 10% of wrong labels 1 times of 3" in str(planted)
     assert "accused 0 times of 97 (a rate of 0.0% to 3.7%)" in page
     assert (
         "with 10 classes and no trigger, is accused of some with a probability of 0% to 32%" in page

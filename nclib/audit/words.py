@@ -64,9 +64,8 @@ def odds(audit: Audit) -> list[str]:
     told = []
     for kind, (hits, runs) in planted.found.items():
         _, low, high = hit_rate(hits, runs)
-        told.append(
-            f"A {kind} was found {hits} times of {runs} (a rate of {low:.0%} to {high:.0%})"
-        )
+        what = f"{kind} were" if kind.endswith("s") else f"A {kind} was"
+        told.append(f"{what} found {hits} times of {runs} (a rate of {low:.0%} to {high:.0%})")
     wronged, of = planted.accused
     _, low, high = hit_rate(wronged, of)
     count = audit.data.num_classes

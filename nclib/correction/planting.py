@@ -47,7 +47,8 @@ class Planted:
     seconds: float  # CPU time of this process
 
     def __str__(self) -> str:
-        parts = [f"finds a {kind} {n} times of {of}" for kind, (n, of) in self.found.items()]
+        named = {kind: kind if kind.endswith("s") else f"a {kind}" for kind in self.found}
+        parts = [f"finds {named[kind]} {n} times of {of}" for kind, (n, of) in self.found.items()]
         wronged, of = self.accused
         parts.append(f"accuses a class without a trigger {wronged} times of {of}")
         return f"on this set the test {', '.join(parts)}"
