@@ -223,11 +223,12 @@ def with_control(
     poisoned: Mapping[str, Sequence[float]],
     control: Mapping[str, Sequence[float]],
     title: str,
+    words: tuple[str, str] = ("poisoned network", "clean twin, same trigger"),
+    y: str = "share of the other test images",
 ) -> Axes:
-    """A pair of bars per attack, a dot per value: poisoned networks and their clean twins."""
+    """A pair of bars per attack, a dot per value: poisoned networks, say, and their clean twins."""
     _, (ax,) = panels(width=3.6 + 1.1 * len(poisoned))  # with room for the legend
-    twin = "clean twin, same trigger"
-    pairs = ((poisoned, POISON, "poisoned network"), (control, NEUTRAL, twin))
+    pairs = ((poisoned, POISON, words[0]), (control, NEUTRAL, words[1]))
     for (values, colour, name), shift in zip(pairs, (-0.2, 0.2), strict=True):
         x = np.arange(len(values)) + shift
         ax.bar(x, [np.mean(v) for v in values.values()], 0.4, color=colour, alpha=0.6, label=name)
@@ -236,4 +237,4 @@ def with_control(
     ax.set_xticks(np.arange(len(poisoned)), list(poisoned))
     ax.set_ylim(0, 1.03)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return label(ax, title, "", "share of the other test images")
+    return label(ax, title, "", y)
