@@ -117,14 +117,14 @@ ALL = EVERY | {"cw_l2": lambda model, x, y, eps, **kw: cw_l2(model, x, y, steps=
 
 
 def foolbox(golden, name, eps, **options):
-    fb = pytest.importorskip("foolbox")
+    fb = pytest.importorskip("foolbox", reason="make test installs it")
     wrapped = fb.PyTorchModel(golden.model, bounds=(0, 1))
     run = getattr(fb.attacks, name)(**options).run
     return run(wrapped, golden.x, golden.y, **({} if eps is None else {"epsilon": eps}))
 
 
 def art(golden, name, **options):
-    evasion = pytest.importorskip("art.attacks.evasion")
+    evasion = pytest.importorskip("art.attacks.evasion", reason="make test installs it")
     from art.estimators.classification import PyTorchClassifier
 
     shape = tuple(golden.x.shape[1:])

@@ -282,7 +282,7 @@ def test_the_page_is_one_small_file_that_asks_for_nothing(backdoored, tmp_path):
 
 
 def test_every_door_opens_the_same_images(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="make bench installs it")
     found = small(["a", "b"], 5)
     pixels = (found.images * 255).round().byte()
     names = [found.classes[i] for i in found.labels]

@@ -113,7 +113,7 @@ def test_the_baselines_hand_in_what_they_promise():
 
 
 def test_a_class_set_goes_out_without_its_truth_and_comes_back_marked(tmp_path):
-    pytest.importorskip("cryptography")
+    pytest.importorskip("cryptography", reason="make test installs it")
     folder, secret = tmp_path / "set", "correct horse battery"
     commitments = classset.deal(folder, 2, secret, *SMALL)
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-pytest.importorskip("uv")
+pytest.importorskip("uv", reason="make test installs it")
 PINS = Path(__file__).with_name("colab-constraints.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

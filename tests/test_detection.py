@@ -304,7 +304,9 @@ def test_agreement_needs_most_layers_and_the_known_rate_cuts_by_count():
 
 
 def test_activation_clustering_agrees_with_art():
-    art = pytest.importorskip("art.defences.detector.poison.clustering_analyzer")
+    art = pytest.importorskip(
+        "art.defences.detector.poison.clustering_analyzer", reason="make test installs it"
+    )
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
@@ -320,7 +322,9 @@ def test_activation_clustering_agrees_with_art():
 
 
 def test_spectral_agrees_with_art():
-    spectral = pytest.importorskip("art.defences.detector.poison.spectral_signature_defense")
+    spectral = pytest.importorskip(
+        "art.defences.detector.poison.spectral_signature_defense", reason="make test installs it"
+    )
     score_of = spectral.SpectralSignatureDefense.spectral_signature_scores
     features, labels, _ = triggered(6.0)
     for c in range(3):

@@ -142,7 +142,9 @@ def test_a_typical_mistake_is_rejected(name, answer, word):
 
 
 def test_the_bounds_are_those_of_the_adversarial_robustness_toolbox():
-    theirs = pytest.importorskip("art.estimators.certification.interval")
+    theirs = pytest.importorskip(
+        "art.estimators.certification.interval", reason="make test installs it"
+    )
     torch.manual_seed(0)
     conv, line = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Linear(64, 5)
     low = torch.rand(6, 3, 8, 8)

@@ -47,7 +47,7 @@ def library(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(neighbours, "_faiss_index", lambda hidden: None)
     else:
-        pytest.importorskip("faiss")
+        pytest.importorskip("faiss", reason="make growth installs it")
 
 
 @pytest.mark.parametrize("name", CLOUDS)

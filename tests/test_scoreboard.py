@@ -305,7 +305,7 @@ def dask_cluster(folder, workers=2):
 
 
 def test_a_dask_cluster_of_processes_finishes_the_grid_although_a_worker_dies(tmp_path):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="make test installs it")
     marker = tmp_path / "killed"
 
     def work(cell):  # a closure: it travels by value, the workers do not see this file

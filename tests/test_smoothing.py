@@ -50,7 +50,7 @@ def test_golden_values():
 
 
 def test_bound_agrees_with_statsmodels():
-    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    proportion = pytest.importorskip("statsmodels.stats.proportion", reason="make test installs it")
     for hits in (1, 37, 99, 100):
         theirs = proportion.proportion_confint(hits, 100, alpha=0.02, method="beta")[0]
         assert lower_bound(hits, 100, 0.01) == pytest.approx(theirs, rel=1e-12)
@@ -292,7 +292,9 @@ def test_bad_input_is_refused(call):
 
 
 def test_agrees_with_art():
-    estimators = pytest.importorskip("art.estimators.certification.randomized_smoothing")
+    estimators = pytest.importorskip(
+        "art.estimators.certification.randomized_smoothing", reason="make test installs it"
+    )
     images = at_distance([0.1, 0.2, 0.3, -0.3])
     theirs = estimators.PyTorchRandomizedSmoothing(
         plane(),

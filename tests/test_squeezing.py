@@ -45,7 +45,7 @@ def test_median_is_scipys(size, window):
 
 @pytest.mark.parametrize("bits", [1, 3, 5])
 def test_bit_depth_agrees_with_art(bits):
-    art = pytest.importorskip("art.defences.preprocessor")
+    art = pytest.importorskip("art.defences.preprocessor", reason="make test installs it")
     images = pictures(channels=3)
     theirs = art.FeatureSqueezing(clip_values=(0, 1), bit_depth=bits)(images.numpy())[0]
     assert np.abs(bit_depth(images, bits).numpy() - theirs).max() < 1e-6
@@ -53,7 +53,7 @@ def test_bit_depth_agrees_with_art(bits):
 
 @pytest.mark.parametrize("window", [2, 3])
 def test_median_agrees_with_art(window):
-    art = pytest.importorskip("art.defences.preprocessor")
+    art = pytest.importorskip("art.defences.preprocessor", reason="make test installs it")
     images = pictures(channels=3)
     theirs = art.SpatialSmoothing(window_size=window, channels_first=True)(images.numpy())[0]
     assert np.array_equal(median(images, window).numpy(), theirs)
@@ -62,7 +62,7 @@ def test_median_agrees_with_art(window):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("quality", [10, 75, 95])
 def test_jpeg_agrees_with_art(channels, quality):
-    art = pytest.importorskip("art.defences.preprocessor")
+    art = pytest.importorskip("art.defences.preprocessor", reason="make test installs it")
     images = bit_depth(pictures(channels=channels, smooth=1), 8)  # ART cuts, we round: exact bytes
     images = (images * 255).round() / 255 + 1e-4 * (images < 0.99)
     images = images.clamp(0, 1)

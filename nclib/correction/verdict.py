@@ -46,9 +46,8 @@ SURE, SURE_ONE = 0.5, 0.7
 HALF, SURE_HALF, ALL, NONE = 0.4, 0.78, 0.7, 0.03
 # Set on two folders of few images (360 fruits, 40 faces of ten); of the groups of digits, signs
 # and CIFAR-10 in data/results they judge none otherwise.
-CHANCE = (
-    0.05  # a group loses its label by chance so seldom, beside random images of each class tested
-)
+# By chance a group loses its label so seldom, beside random images, over all classes tested.
+CHANCE = 0.05
 KNOWN = 0.1  # of its class a control that knows less says nothing of triggers either
 WRONG, UNSURE = 0.01, 0.1  # fewer wrong labels are none; with a bound above, who knows
 LEAST = 0.15  # labels agree with the features so much more often than by chance

@@ -193,7 +193,7 @@ def test_each_check_of_the_self_test_passes_the_guard(guard, name):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
 def test_a_lesson_runs_under_the_guard(guard, path, monkeypatch, tmp_path):
-    pytest.importorskip("IPython")
+    pytest.importorskip("IPython", reason="make test-mps installs it")
     import matplotlib.pyplot as plt
     from IPython.core.interactiveshell import InteractiveShell
 
