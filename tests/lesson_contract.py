@@ -1,8 +1,4 @@
-"""The lesson contract: each rule takes a lesson and returns what is wrong with it, or "".
-
-A lesson of OLD_FORM is held to the rules of both forms and to those of the old one; every other
-lesson to those of both and to the new ones. The list shrinks as lessons are rewritten.
-"""
+"""The lesson contract: each rule takes a lesson and returns what is wrong with it, or ""."""
 
 from __future__ import annotations
 
@@ -28,14 +24,11 @@ from nclib.course.exercises import find, prediction_of  # noqa: E402
 from nclib.course.session import DEFAULT  # noqa: E402
 from nclib.course.shown import CLAIM  # noqa: E402
 
-OLD_FORM: set[str] = set()
-
 PACKAGES = {
     *("nclib", "torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "seaborn"),
     *("pandas", "tqdm", "PIL", "safetensors", "ipywidgets", "IPython"),
 }
-MINUTES = re.compile(r"(?m)^\*\*Minutes:\*\* (\d+(?:\.\d+)?) on a 2-core CPU\.")
-BOTH_MINUTES = re.compile(
+MINUTES = re.compile(
     r"(?m)^\*\*Minutes in class:\*\* \d+(?: to \d+)?\.\s+"
     r"^\*\*Minutes of computing:\*\* \d+(?:\.\d+)? on two idle cores\."
 )
@@ -44,9 +37,7 @@ TRUTH = re.compile(r"(?m)^.*(?::\s*(?:True|False)\b|\b(?:True|False)\)?[ \t]*$)"
 END = ("Where it fails", "What to remember", "Further reading")
 Cell = nbformat.NotebookNode
 Rule = Callable[["Lesson"], str]
-BOTH: list[Rule] = []
-OLD: list[Rule] = []
-NEW: list[Rule] = []
+RULES: list[Rule] = []
 
 
 @dataclass
@@ -73,23 +64,8 @@ class Lesson:
         return "\n\n".join(cell.source for cell in self.cells if cell.cell_type == "markdown")
 
 
-def rules(stem: str) -> list[Rule]:
-    """What the lesson ``stem`` is held to."""
-    return BOTH + (OLD if stem in OLD_FORM else NEW)
-
-
 def rule(function: Rule) -> Rule:
-    BOTH.append(function)
-    return function
-
-
-def old(function: Rule) -> Rule:
-    OLD.append(function)
-    return function
-
-
-def new(function: Rule) -> Rule:
-    NEW.append(function)
+    RULES.append(function)
     return function
 
 
@@ -149,37 +125,6 @@ def objectives(lesson: Lesson) -> str:
     return "" if after and 3 <= count <= 5 else f"3 to 5 objectives are needed, got {count}"
 
 
-@old
-def prerequisites_and_what_runs_longer(lesson: Lesson) -> str:
-    for word in ("Prerequisites", "Runs longer"):
-        if not re.search(rf"(?m)^\*\*{word}:\*\* \S", lesson.header):
-            return f"the first cell needs a line '**{word}:** ...'"
-    return ""
-
-
-@old
-def minutes_at_most_one(lesson: Lesson) -> str:
-    said = MINUTES.search(lesson.header)
-    good = said and 0 < float(said[1]) <= 1
-    return "" if good else "the first cell needs '**Minutes:** 1 on a 2-core CPU.', 1 at most"
-
-
-@old
-def bootstrap_second(lesson: Lesson) -> str:
-    good = lesson.cells[1].source.strip() == links.bootstrap(lesson.name[:2])
-    return "" if good else "the second cell is the bootstrap of tools/links.py"
-
-
-@old
-def settings_are_digits(lesson: Lesson) -> str:
-    setting = [cell for cell in lesson.code if re.search(r"(?m)^DATASET *=", cell.source)]
-    if len(setting) != 1 or not re.search(r'(?m)^DATASET = "digits"', setting[0].source):
-        return 'exactly one cell sets DATASET = "digits"'
-    plain = all(isinstance(node, ast.Assign) for node in tree(setting[0]).body)
-    early = setting[0] in lesson.code[:3]
-    return "" if plain and early else "settings are plain assignments, and stand before the work"
-
-
 @rule
 def three_exercises(lesson: Lesson) -> str:
     names = tools.checks(lesson.notebook)
@@ -225,14 +170,6 @@ def solutions_are_short(lesson: Lesson) -> str:
     return f"a solution has more than 15 lines: {long[0][:60]!r}" if long else ""
 
 
-@old
-def a_control_after_a_static_figure(lesson: Lesson) -> str:
-    place = next((i for i, cell in enumerate(lesson.code) if calls(cell, "interact")), None)
-    if place is None:
-        return "no interactive control: call `interact`"
-    return "" if any(map(shows_figure, lesson.code[:place])) else "no figure before the control"
-
-
 @rule
 def figures_have_a_text(lesson: Lesson) -> str:
     pairs = zip(lesson.cells, [*lesson.cells[1:], None], strict=True)
@@ -249,21 +186,6 @@ def figures_have_a_text(lesson: Lesson) -> str:
     return f"'*Figure: what it shows*' must follow, {first(bare)}" if bare else ""
 
 
-@old
-def predict_run_read(lesson: Lesson) -> str:
-    """From each question to the next there are a cell that runs, a reading and an assertion."""
-    places = [i for i, cell in enumerate(lesson.cells) if "**Predict" in cell.source]
-    if not places:
-        return "no '**Predict.**' before an experiment"
-    for start, end in zip(places, [*places[1:], len(lesson.cells)], strict=True):
-        part = lesson.cells[start:end]
-        if not any("**Read" in cell.source for cell in part if cell.cell_type == "markdown"):
-            return f"no '**Read.**' {first(part)}"
-        if not any(asserts(cell) for cell in part if cell.cell_type == "code"):
-            return f"no assert {first(part)}"
-    return ""
-
-
 @rule
 def ending(lesson: Lesson) -> str:
     text = re.sub(r"(?ms)^```.*?^```", "", lesson.prose)
@@ -271,14 +193,6 @@ def ending(lesson: Lesson) -> str:
     last = [next((end for end in END if heading.startswith(end)), "") for heading in headings[-3:]]
     good = sorted(last) == sorted(END) and last[-1] == END[-1]
     return "" if good else f"the last three H2 headings are {', '.join(END)}; got {headings[-3:]}"
-
-
-@old
-def the_failure_is_run(lesson: Lesson) -> str:
-    place = [i for i, cell in enumerate(lesson.cells) if re.search(r"(?m)^## .*fails", cell.source)]
-    rest = lesson.cells[place[-1] :] if place else []
-    good = any(asserts(cell) for cell in rest if cell.cell_type == "code")
-    return "" if good else "after 'Where it fails' a code cell must run the failure and assert it"
 
 
 @rule
@@ -386,18 +300,15 @@ def the_student_copy_has_no_answer(lesson: Lesson) -> str:
     return ""
 
 
-# The new form.
-
-
-@new
+@rule
 def prerequisites_and_minutes(lesson: Lesson) -> str:
     if not re.search(r"(?m)^\*\*Prerequisites:\*\* \S", lesson.header):
         return "the first cell needs a line '**Prerequisites:** ...'"
     wanted = "'**Minutes in class:** 90.' and '**Minutes of computing:** 1.2 on two idle cores.'"
-    return "" if BOTH_MINUTES.search(lesson.header) else f"the first cell needs {wanted}"
+    return "" if MINUTES.search(lesson.header) else f"the first cell needs {wanted}"
 
 
-@new
+@rule
 def hook(lesson: Lesson) -> str:
     """The second cell is one picture that travels with the notebook, and a few sentences."""
     cell = lesson.cells[1]
@@ -413,13 +324,13 @@ def hook(lesson: Lesson) -> str:
     return "" if 1 <= count <= 5 else f"the hook has {count} sentences; 1 to 5 are allowed"
 
 
-@new
+@rule
 def bootstrap_third(lesson: Lesson) -> str:
     good = lesson.cells[2].source.strip() == links.bootstrap(lesson.name[:2])
     return "" if good else "the third cell is the bootstrap of tools/links.py"
 
 
-@new
+@rule
 def settings(lesson: Lesson) -> str:
     """One cell of plain assignments: the data set, the number of images, the seeds."""
     setting = [cell for cell in lesson.code if re.search(r"(?m)^DATASET *=", cell.source)]
@@ -436,13 +347,13 @@ def settings(lesson: Lesson) -> str:
     return ""
 
 
-@new
+@rule
 def claims_instead_of_asserts(lesson: Lesson) -> str:
     bare = [cell for cell in lesson.code if asserts(cell)]
     return f"say it with claim(), {first(bare)}" if bare else ""
 
 
-@new
+@rule
 def numbers_instead_of_truth(lesson: Lesson) -> str:
     """No output says True where a number belongs; no call prints a literal one."""
     for cell in lesson.code:
@@ -456,7 +367,7 @@ def numbers_instead_of_truth(lesson: Lesson) -> str:
     return ""
 
 
-@new
+@rule
 def claims_with_a_control(lesson: Lesson) -> str:
     """Claims are made, saved and hold; one at least has its control beside it."""
     made = [cell for cell in lesson.code if calls(cell, "claim")]
@@ -474,7 +385,7 @@ def claims_with_a_control(lesson: Lesson) -> str:
     return ""
 
 
-@new
+@rule
 def predictions_before_their_results(lesson: Lesson) -> str:
     """Each guess is noted, then something is seen, then the result is revealed and read."""
     guesses, opened = {}, {}
@@ -501,13 +412,13 @@ def predictions_before_their_results(lesson: Lesson) -> str:
     return ""
 
 
-@new
+@rule
 def an_open_exercise(lesson: Lesson) -> str:
     wanted = r"(?m)^(?:#+ (?:\d+\. )?|\*\*)Open exercise"
     return "" if re.search(wanted, lesson.prose) else "no '**Open exercise: ...**'"
 
 
-@new
+@rule
 def controls_move_on_the_page(lesson: Lesson) -> str:
     """A saved control has its frames, so that a page without a kernel moves."""
     cells = [cell for cell in lesson.code if calls(cell, "interact")]
@@ -517,7 +428,7 @@ def controls_move_on_the_page(lesson: Lesson) -> str:
     return f"no frames are saved, {first(still)}" if still else ""
 
 
-@new
+@rule
 def the_failure_is_measured(lesson: Lesson) -> str:
     place = [i for i, cell in enumerate(lesson.cells) if re.search(r"(?m)^## .*fails", cell.source)]
     rest = lesson.cells[place[-1] :] if place else []
@@ -525,7 +436,7 @@ def the_failure_is_measured(lesson: Lesson) -> str:
     return "" if good else "after 'Where it fails' a claim must measure the failure"
 
 
-@new
+@rule
 def imports_are_used(lesson: Lesson) -> str:
     """What is imported is used; ``hint`` and ``solution`` are there for the student."""
     given, used = set(), set()

@@ -3,10 +3,9 @@
 import base64
 import copy
 
-import lesson_contract
 import nbformat
 import pytest
-from lesson_contract import BOTH, CLAIM, NEW, OLD, Lesson, links, rules, tools
+from lesson_contract import CLAIM, RULES, Lesson, links, tools
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from nclib.course.exercises import EXERCISES, PREDICTIONS, exercise, prediction
@@ -24,9 +23,10 @@ After this lesson you will be able to
 
 **Prerequisites:** none.
 
+**Minutes in class:** 60 to 90.
+
+**Minutes of computing:** 0.5 on two idle cores.
 """
-OLD_MINUTES = "**Minutes:** 0.5 on a 2-core CPU.\n\n**Runs longer:** nothing.\n"
-MINUTES = "**Minutes in class:** 60 to 90.\n\n**Minutes of computing:** 0.5 on two idle cores.\n"
 PNG = base64.b64encode(b"picture").decode()
 HOOK = f"""## What is that?
 
@@ -92,7 +92,7 @@ def three_exercises():
 @pytest.fixture
 def good():
     """A lesson that keeps the contract."""
-    cells = [TITLE + MINUTES, HOOK, ("", links.bootstrap("90"))]
+    cells = [TITLE, HOOK, ("", links.bootstrap("90"))]
     cells += [("", 'DATASET = "signs"\nN = 100\nSEEDS = (0, 1)')]
     cells += [("", f"import matplotlib.pyplot as plt\n\n{IMPORT}"), "**Predict.** Does it rise?"]
     cells += [("90.rises: noted", 'predict("90.rises", "yes")')]
@@ -109,20 +109,9 @@ def good():
     return built(cells)
 
 
-@pytest.fixture
-def old(monkeypatch):
-    """A lesson that keeps the old form."""
-    monkeypatch.setattr(lesson_contract, "OLD_FORM", {NAME.removesuffix(".ipynb")})
-    cells = [TITLE + OLD_MINUTES, ("", links.bootstrap("90"))]
-    cells += [("", 'DATASET = "digits"\nEPOCHS = 3'), ("", "import torch")]
-    cells += ["**Predict.** Does it rise?", ({"image/png": PNG}, PLOT), ALT, ("", CONTROL)]
-    cells += [*three_exercises(), ("", "assert 1 < 2"), END, ("", "assert True"), READING]
-    return built(cells)
-
-
 def complaints(notebook):
     lesson, found = Lesson(NAME, notebook), {}
-    for rule in rules(NAME.removesuffix(".ipynb")):
+    for rule in RULES:
         try:
             found[rule.__name__] = rule(lesson)
         except ValueError as error:  # a name nobody declared, a solution without a check
@@ -132,11 +121,6 @@ def complaints(notebook):
 
 def test_a_good_lesson_passes(good):
     assert complaints(good) == {}
-
-
-def test_a_good_lesson_of_the_old_form_passes(old):
-    assert complaints(old) == {}
-    assert any(rule(Lesson(NAME, old)) for rule in NEW)
 
 
 def edit(old, new):
@@ -270,22 +254,6 @@ CHANGES = [
     ("no_magics", edit(PLOT, f"%matplotlib inline\n{PLOT}")),
     ("the_student_copy_has_no_answer", edit("### BEGIN SOLUTION", "##  BEGIN SOLUTION")),
 ]
-OLD_CHANGES = [
-    ("prerequisites_and_what_runs_longer", edit("**Prerequisites:** none.", "")),
-    ("prerequisites_and_what_runs_longer", edit("**Runs longer:** nothing.", "")),
-    ("minutes_at_most_one", edit("**Minutes:** 0.5", "**Minutes:** some")),
-    ("minutes_at_most_one", edit("**Minutes:** 0.5", "**Minutes:** 2")),
-    ("bootstrap_second", edit('start("90")', "!pip install torch")),
-    ("settings_are_digits", edit('DATASET = "digits"', 'DATASET = "mnist"')),
-    ("settings_are_digits", edit("EPOCHS = 3", "import numpy as np")),
-    ("settings_are_digits", edit("import torch", 'DATASET = "digits"')),
-    ("a_control_after_a_static_figure", drop("interact(")),
-    ("a_control_after_a_static_figure", drop(PLOT)),
-    ("predict_run_read", lambda nb: [edit("**Predict", "**Question")(nb) for _ in range(2)]),
-    ("predict_run_read", edit("**Read.** It", "It")),
-    ("predict_run_read", edit("assert 1 < 2", "1 < 2")),
-    ("the_failure_is_run", edit("assert True", "True")),
-]
 
 
 def named(changes):
@@ -300,14 +268,5 @@ def test_a_broken_lesson_is_rejected(good, rule, change):
     assert rule in complaints(broken)
 
 
-@pytest.mark.parametrize(("rule", "change"), OLD_CHANGES, ids=named(OLD_CHANGES))
-def test_a_broken_lesson_of_the_old_form_is_rejected(old, rule, change):
-    broken = copy.deepcopy(old)
-    change(broken)
-    assert broken != old
-    assert rule in complaints(broken)
-
-
 def test_every_rule_has_a_lesson_that_breaks_it():
-    assert {rule.__name__ for rule in BOTH + NEW} == {rule for rule, _ in CHANGES}
-    assert {rule.__name__ for rule in OLD} == {rule for rule, _ in OLD_CHANGES}
+    assert {rule.__name__ for rule in RULES} == {rule for rule, _ in CHANGES}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def called(source: str, function: str) -> list[str]:
     return [str(getattr(call.args[0], "value", "")) if call.args else "" for call in mine]
 
 
+@cache  # a page asks every cell several times
 def calls(source: str) -> dict[str, list[ast.Call]]:
     """The calls of plain names, by name."""
     found: dict[str, list[ast.Call]] = {}
@@ -103,6 +105,7 @@ def _form(question: dict[str, Any]) -> str:
     return re.sub(r"\n\s*\n", "\n", quiz.form(question, choose=True).strip())
 
 
+@cache
 def _tree(source: str) -> list[ast.AST]:
     try:
         return list(ast.walk(ast.parse(source)))
