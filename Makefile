@@ -19,7 +19,7 @@ endif
 endif
 BROWSER_FLAGS := $(if $(filter-out 0,$(HEADLESS)),--no-browser --ip=127.0.0.1)
 
-.PHONY: help lab run test test-full test-mps exercises notebooks purifiers playground readme links bench growth site \
+.PHONY: help lab run test test-full test-mps exercises notebooks purifiers playground readme links bench growth measure site \
   assignments deck handouts quiz sealed test-browser lint size clean
 
 help: ## this list
@@ -97,6 +97,9 @@ lint: $(VENV)/.test ## ruff over code and notebooks, mypy over the package
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+measure: $(VENV)/.test $(VENV)/.bench ## the house on an idle machine: lines, minutes, `make test`, `make bench`
+	$(PY) benchmarks/house.py test bench
 
 size: ## code lines of the package, by storey
 	$(PYTHON) tools/size.py

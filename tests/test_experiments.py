@@ -1,6 +1,7 @@
 """What the experiments share: facts about the machine, the choice of a device, the victims."""
 
 import importlib
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,6 +85,19 @@ def test_a_benchmark_names_the_versions_of_both_sides_and_what_they_stand_on(mon
     monkeypatch.setitem(sys.modules, "a_folder", type("Peer", (), {"__version__": "3"}))
     assert pairs.versions("a_folder").endswith("a_folder 3")
     assert pairs.versions("nobody").endswith("nobody unknown")
+
+
+def test_the_house_is_counted_and_its_commands_are_timed(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    house = importlib.import_module("house")
+    rows = {row["what"]: row["value"] for row in house.counted()}
+    ground, use = (rows[f"code of {pair}"] for pair in house.size.totals())
+    assert ground + use == sum(house.size.rooms().values()) - house.size.rooms()["__init__"]
+    assert rows["all lessons"] == pytest.approx(sum(house.readme.minutes().values()))
+    row = house.timed([sys.executable, "-c", "sum(range(10**7))"])
+    assert 0 < row["value"] < 5 and row["unit"].startswith("minutes, 0.")
+    with pytest.raises(subprocess.CalledProcessError):
+        house.timed([sys.executable, "-c", "raise SystemExit(1)"])
 
 
 def test_the_sets_of_the_audit_are_what_they_say():

@@ -222,7 +222,6 @@ def test_seconds_are_added_up_and_told_beside_the_header(tmp_path):
     assert took == {"90_a": 50.0, "91_b": 1.0}
     path = tmp_path / "90_a.ipynb"
     for header, word in [
-        ("**Minutes:** 0.6 on a 2-core CPU.", "50.0 s   the header says 36 s"),
         ("**Minutes of computing:** 0.5 on two idle cores.", "50.0 s   the header says 30 s"),
         ("no word of it", "50.0 s   the header says nothing"),
     ]:

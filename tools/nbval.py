@@ -25,7 +25,7 @@ from notebook import ROOT, STUDENTS, checks, code, lessons, read
 
 BUILD = ROOT / "build"
 ALONE, SITE, CACHE = BUILD / "alone", BUILD / "site", BUILD / "cache"
-MINUTES = re.compile(r"(?m)^\*\*Minutes(?: of computing)?:\*\* *(\d+(?:\.\d+)?)\b")
+MINUTES = re.compile(r"(?m)^\*\*Minutes of computing:\*\* *(\d+(?:\.\d+)?)\b")
 PATIENCE = "1800"  # seconds: only a cell, or a kernel, that hangs takes so long
 PATIENT = f"""def pytest_collection_modifyitems(items):
     for cell in items:

@@ -48,17 +48,25 @@ def rooms(package: Path = PACKAGE) -> dict[str, int]:
     return found
 
 
+def totals(package: Path = PACKAGE) -> dict[str, tuple[int, int]]:
+    """Pair of storeys -> its code lines, and its aim."""
+    lines = rooms(package)
+    return {
+        " + ".join(pair): (sum(n for r, n in lines.items() for s in pair if r in STOREYS[s]), aim)
+        for pair, aim in AIMS.items()
+    }
+
+
 def main() -> None:
     """Print the rooms by storey, and each pair of storeys beside its aim."""
     lines = rooms()
-    for pair, aim in AIMS.items():
-        for storey in pair:
+    for pair, (total, aim) in totals().items():
+        for storey in pair.split(" + "):
             mine = sorted((r for r in lines if r in STOREYS[storey]), key=lambda r: -lines[r])
             print(f"{storey:<10}{sum(lines[r] for r in mine):>6,}")
             for room in mine:
                 print(f"  {room:<14}{lines[room]:>6,}")
-        total = sum(lines[r] for r in lines for storey in pair if r in STOREYS[storey])
-        print(f"{' + '.join(pair)}: {total:,} lines, the aim is under {aim:,}\n")
+        print(f"{pair}: {total:,} lines, the aim is under {aim:,}\n")
 
 
 if __name__ == "__main__":
