@@ -63,6 +63,10 @@ html_theme_options = {
 BAR = re.compile(r'<mover[^>]*>((?:(?!<mover).)*?)<mo accent="true">_</mo>\s*</mover>', re.S)
 
 
+# The bars of a norm grow with a square beside them, and then hang below the line.
+NORM = '<mo stretchy="false">\N{DOUBLE VERTICAL LINE}</mo>'
+
+
 def inline_math(writer: SphinxTranslator, node: nodes.math) -> None:
     """MathML, which browsers draw by themselves: no script to fetch from elsewhere."""
     writer.body.append(_mathml(node, block=False))
@@ -80,6 +84,7 @@ def _mathml(node: nodes.Element, block: bool) -> str:
     try:
         mathml = tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
         mathml = mathml.replace("\N{REVERSE SOLIDUS OPERATOR}", "\\")  # few fonts have that one
+        mathml = mathml.replace("<mo>\N{DOUBLE VERTICAL LINE}</mo>", NORM)
         return BAR.sub(r'<mrow class="overline">\1</mrow>', mathml)
     except MathError as error:
         logging.getLogger(__name__).warning("formula %s: %s", source, error, location=node)

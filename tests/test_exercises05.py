@@ -71,7 +71,7 @@ def too_much(train, seed):
         ("05.transplant", lambda x, g, r: x, "unchanged"),
         ("05.take_away", of_any_class, "over all classes the number is right"),
         ("05.take_away", of_one_class, "of the three classes"),
-        ("05.take_away", what_goes, "what *stays*"),
+        ("05.take_away", what_goes, "what stays"),
         ("05.take_away", without_a_seed, "another seed"),
         ("05.take_away", lambda y, g, s: (~g, ~g), "draw at random"),
         ("05.take_away", lambda y, g, s: ~g, "two masks"),

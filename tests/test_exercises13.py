@@ -77,7 +77,7 @@ def one_too_many(x, beta, t, noise):
         ("13.best_contrast", lambda p, s: p.square().sum() / s, "square of the length"),
         ("13.best_contrast", lambda p, s: p.abs().mean() / s, "one pixel"),
         ("13.best_contrast", lambda p, s: p.abs().max() / s, "best pixel"),
-        ("13.best_contrast", lambda p, s: p.square().mean().sqrt() / s, "*mean* square"),
+        ("13.best_contrast", lambda p, s: p.square().mean().sqrt() / s, "mean square"),
         ("13.best_contrast", lambda p, s: p.norm() / s**2, "not a variance"),
         ("13.best_contrast", lambda p, s: p.norm(), "length of the filter"),
         ("13.best_contrast", lambda p, s: 3 * p.norm() / s, "on 4,000 noisy images"),

@@ -82,6 +82,13 @@ def test_ranges_to_choose_from_do_not_overlap():
     assert 6 < found["6 to 100 images"] < 100
 
 
+def test_between_two_ranges_there_is_a_choice_too():
+    asked = {q["name"]: q for path in LESSONS for q in quiz.questions(path)}
+    found = quiz.choices(asked["14.combination"])
+    assert list(found) == ["below 0.1", "0.1 to 0.5", "0.5 to 0.95", "above 0.95"]
+    assert 0.1 < found["0.1 to 0.5"] < 0.5
+
+
 def test_an_exact_answer_comes_before_the_usual_guess_beside_it_and_a_bound_after_it():
     asked = {q["name"]: quiz.jupyterquiz(q) for p in LESSONS for q in quiz.questions(p)}
     shuffles, logits = asked["08.shuffles"]["answers"], asked["10.factor"]["answers"]

@@ -242,7 +242,7 @@ REASONS = [
     (
         "12.radius",
         lambda share, sigma: max(0.0, sigma / 2 * norm.ppf(share)),
-        "the paper's form is sigma / 2 times the *difference*",
+        "the paper's form is sigma / 2 times the difference",
     ),
     ("12.radius", lambda share, sigma: None if share <= 0.5 else sigma, "returns nothing"),
     ("12.radius", lambda share, sigma: float(sigma * norm.ppf(share)), "the radius is 0"),

@@ -78,25 +78,38 @@ def options(question: dict[str, Any]) -> list[str]:
 def choices(question: dict[str, Any]) -> dict[str, float]:
     """Ranges to choose from, where typing a number asks too much: each with a number that it holds.
 
-    From small to large. One that has no end stops where another one begins.
+    From small to large. One that has no end stops where another one begins. What lies between two
+    ranges is a choice of its own, neither right nor a usual mistake.
     """
     if question["kind"] != "number":
         return {}
-    answers = (question["right"], *question["usual"])
+    answers = [question["right"], *question["usual"]]
+    if not any(answer["ends"] for answer in answers):
+        ranges = sorted(_open(answer, answers) for answer in answers)
+        for (_, low), (high, _) in zip(ranges, ranges[1:], strict=False):
+            if low < high:
+                answers.append({"low": low, "high": high, "ends": False})
     found = [_choice(answer, answers, question["unit"]) for answer in answers]
     return dict(sorted(found, key=lambda pair: pair[1]))
 
 
-def _choice(answer: dict[str, Any], answers: tuple, unit: str) -> tuple[str, float]:
+def _open(answer: dict[str, Any], answers: list[dict[str, Any]]) -> tuple[float, float]:
+    """Where the range of the answer begins and stops, beside the others."""
     low, high = answer["low"], answer["high"]
-    if answer["ends"]:
-        return f"about {short((low + high) / 2)} {unit}".rstrip(), (low + high) / 2
     bottom, top = (-math.inf if low is None else low), (math.inf if high is None else high)
     for other in (one for one in answers if not one["ends"]):
         if other["high"] is None and low is not None and low < other["low"] < top:
             top = other["low"]
         if other["low"] is None and high is not None and bottom < other["high"] < high:
             bottom = other["high"]
+    return bottom, top
+
+
+def _choice(answer: dict[str, Any], answers: list[dict[str, Any]], unit: str) -> tuple[str, float]:
+    low, high = answer["low"], answer["high"]
+    if answer["ends"]:
+        return f"about {short((low + high) / 2)} {unit}".rstrip(), (low + high) / 2
+    bottom, top = _open(answer, answers)
     rest = any(o["ends"] and bottom < o["low"] and o["high"] < top for o in answers)
     if top == math.inf:
         words, number = f"above {short(bottom)}", bottom + abs(bottom) + 1

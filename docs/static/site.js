@@ -1,6 +1,6 @@
 // What the reader guesses stands in the table that reveals; the front page's picture can be stopped;
-// a fold of the list of pages has a name, and what is too wide can be scrolled by keyboard;
-// paper is light.
+// a fold of the list of pages has a name; what is too wide can be scrolled by keyboard, and a wide
+// figure keeps readable words on a phone; paper is light.
 for (const form of document.querySelectorAll("fieldset.nclib-quiz")) {
   const note = () => {
     const choice = form.querySelector("input:checked");
@@ -25,12 +25,19 @@ for (const moving of document.querySelectorAll(".moving")) {
 }
 for (const fold of document.querySelectorAll(".bd-links summary"))
   fold.setAttribute("aria-label", `Pages below ${fold.closest("li").querySelector("a").textContent.trim()}`);
+const WIDE = "div.formula, p:has(> math), .nclib-audit .wide, .nclib-frames, div.cell_output, .cell_output > .output";
 const reach = () => {
-  for (const box of document.querySelectorAll("div.formula, p:has(> math), .nclib-audit .wide"))
-    box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+  for (const box of document.querySelectorAll(WIDE))
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
 };
 reach();
 addEventListener("resize", reach);
+addEventListener("load", () => {
+  for (const figure of document.querySelectorAll(".cell_output img"))
+    figure.classList.toggle("panels", figure.naturalWidth > 600);
+  reach();
+});
 const { dataset } = document.documentElement;
 addEventListener("beforeprint", () => {
   dataset.seen = dataset.theme;

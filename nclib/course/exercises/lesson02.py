@@ -130,7 +130,7 @@ def _shrink(num_classes: int, share: float) -> tuple[float, float]:
     "02.shrink",
     reference=_shrink,
     hints=(
-        "The means of a simplex add up to zero. So what is the mean of all the *other* ones?",
+        "The means of a simplex add up to zero. So what is the mean of all the other ones?",
         "Both class means become (1 - share) mu - share / (K - 1) mu. Flips leave the centre at 0; "
         "the guests of one class move it by 1/K of what that class has moved.",
     ),
@@ -272,13 +272,13 @@ prediction(
 
 prediction(
     "02.others",
-    "What share of the *other* signs, with the sticker, are read as the target?",
+    "What share of the other signs, with the sticker, are read as the target?",
     below=0.2,
     usual={
         (
             0.5,
             None,
-        ): "only stop signs were poisoned: the network learned the sticker *on a stop sign*",
+        ): "only stop signs were poisoned: the network learned the sticker on a stop sign",
         (0.2, 0.5): "less: the sticker alone has never been a reason for the label",
     },
 )

@@ -73,7 +73,7 @@ def _(answer: Any) -> None:
     if torch.corrcoef(torch.stack([found, wanted]))[0, 1] < 0:
         expect(False, "the sign is turned: own distance minus other distance")
     everything = float(found.min()) >= 0 or float(found.max()) <= 0
-    expect(not everything, "the own class must be left out of the nearest *other*")
+    expect(not everything, "the own class must be left out of the nearest other")
     mistakes: dict[str, dict[str, Any]] = {
         "the covariance is not shrunk: 0.9 * sigma + 0.1 * (trace / D) * identity": {"shrink": 0},
         "the distances are not whitened: multiply by the inverse of Sigma_W": {"whiten": False},

@@ -95,7 +95,7 @@ def _(answer: Any) -> None:
         "that is the group's whole mean image; what it shares with its class has to go": (
             strangers + inside
         ).clamp(0, 1),
-        "subtract the mean of the *rest* of the class, without the group": (
+        "subtract the mean of the rest of the class, without the group": (
             strangers + inside - both
         ).clamp(0, 1),
         "clip the sum, and not the difference: a trigger may darken, too": (
@@ -135,11 +135,11 @@ def _(answer: Any) -> None:
     pair = answer(labels, group, 7)
     expect(isinstance(pair, (tuple, list)) and len(pair) == 2, "two masks are expected: a pair")
     without, control = (mask(part, 120) for part in pair)
-    expect(not torch.equal(without, group), "a mask says what *stays*: the group goes")
+    expect(not torch.equal(without, group), "a mask says what stays: the group goes")
     expect(torch.equal(without, ~group), "the first mask keeps everything but the group")
     gone = ~control
     expect(not torch.equal(gone, group), "the second network has to meet the group: draw at random")
-    expect(int(gone.sum()) <= 60, "a mask says what *stays*: here most of the set would go")
+    expect(int(gone.sum()) <= 60, "a mask says what stays: here most of the set would go")
     counts = labels[gone].bincount(minlength=3).tolist()
     total = "; over all classes the number is right" if sum(counts) == 17 else ""
     expect(
@@ -180,7 +180,7 @@ def _(answer: Any) -> None:
         "the control counts, too: it met the group, and turns fewer": lambda s, w, c, b: (
             (w - b) / (s - b)
         ),
-        "take the *smaller* of the two that met the group": lambda s, w, c, b: (
+        "take the smaller of the two that met the group": lambda s, w, c, b: (
             (w - b) / (max(s, c) - b)
         ),
         "that is what is gone; what is left is asked for": lambda s, w, c, b: (

@@ -186,7 +186,7 @@ def _(answer: Any) -> None:
             "only the last layer counts; every kernel of the list does": gain - 3 * odd[1],
             "that is the mean over the layers; here their sum is asked for": gain - 1.5 * sum(odd),
             "take the squared MMD, without a root": gain - 3 * sum(o**0.5 for o in odd),
-            "margins *below* 1 are cut off; clamp(max=1) keeps them": margins.clamp(min=1).mean()
+            "margins below 1 are cut off; clamp(max=1) keeps them": margins.clamp(min=1).mean()
             - 3 * sum(odd),
         },
         atol=1e-6,

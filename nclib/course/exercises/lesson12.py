@@ -72,7 +72,7 @@ def _(answer: Any) -> None:
     expect(fine and abs(float(below)) < 1e-6, none)
     close(answer(0.5, 0.25), 0.0, "the radius at a share of one half")
     for word, wrong in {
-        "the paper's form is sigma / 2 times the *difference* of two quantiles, that of the share "
+        "the paper's form is sigma / 2 times the difference of two quantiles, that of the share "
         "and that of the runner-up; with 1 - share for the runner-up it comes to sigma times one": (
             exact / 2
         ),
@@ -250,10 +250,10 @@ def _(answer: Any) -> None:
             mistakes = {
                 "low and high change places where a weight is negative: the half width goes "
                 "through the absolute weights": torch.maximum(conv(low), conv(high)),
-                "the half width goes through the absolute weights *without* the bias": (
+                "the half width goes through the absolute weights without the bias": (
                     middle + biased
                 ),
-                "the half width goes through the *absolute* weights; with their signs it shrinks": (
+                "the half width goes through the absolute weights; with their signs it shrinks": (
                     middle + conv2d(half, conv.weight, None, conv.stride, conv.padding)
                 ),
             }

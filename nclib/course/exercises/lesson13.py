@@ -157,7 +157,7 @@ def _(answer: Any) -> None:
                 "that is the best pixel alone; the filter adds up all of them": (
                     float(pattern.abs().max()) / sigma
                 ),
-                "that is the root of the *mean* square; the filter sums over the pixels": (
+                "that is the root of the mean square; the filter sums over the pixels": (
                     length / pixels**0.5 / sigma
                 ),
                 "sigma is a deviation, not a variance": length / sigma**2,
