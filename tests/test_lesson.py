@@ -200,6 +200,7 @@ def test_every_file_of_exercises_declares_some_of_its_own(name):
 @pytest.mark.parametrize("name", DECLARED)
 def test_every_exercise_accepts_its_reference_and_has_hints(name):
     assert verdict(name, EXERCISES[name].reference) == ("correct", "")
+    assert verdict(name, "no such answer").state == "wrong"
     assert len(EXERCISES[name].hints) >= 2 and all(EXERCISES[name].hints)
 
 
