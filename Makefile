@@ -66,7 +66,7 @@ purifiers: $(VENV)/.lab ## train the purifiers of lessons 12 and 13 (ARGS=--agai
 	$(PY) -m experiments.purifiers $(ARGS)
 
 bench: $(VENV)/.test $(VENV)/.bench ## this package beside its peers, into data/results/bench.csv
-	@for name in attacks detection poisons certify threads course; do \
+	@for name in attacks detection poisons certify threads house; do \
 	  OMP_NUM_THREADS=1 $(PY) benchmarks/$$name.py || exit 1; done
 
 growth: $(VENV)/.test $(VENV)/.neighbours ## how the cost of each score grows with the samples
