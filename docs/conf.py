@@ -62,9 +62,13 @@ html_theme_options = {
 # A bar over a term: few fonts have one that grows, so the style sheet draws it.
 BAR = re.compile(r'<mover[^>]*>((?:(?!<mover).)*?)<mo accent="true">_</mo>\s*</mover>', re.S)
 
-
-# The bars of a norm grow with a square beside them, and then hang below the line.
-NORM = '<mo stretchy="false">\N{DOUBLE VERTICAL LINE}</mo>'
+# The bars of a length keep to their letter, and do not grow with a square beside them.
+FENCE = re.compile("<mo[^>]*>([|\N{DOUBLE VERTICAL LINE}])</mo>")
+# An index goes beside a letter with an accent, not below it.
+ACCENTED = re.compile(
+    r"<munderover>\s*(<mi[^>]*>[^<]*</mi>)(.*?)(<mo[^>]*>[\u02c6-\u02df\u00a8\u2192]</mo>)\s*</munderover>",
+    re.S,
+)
 
 
 def inline_math(writer: SphinxTranslator, node: nodes.math) -> None:
@@ -84,7 +88,8 @@ def _mathml(node: nodes.Element, block: bool) -> str:
     try:
         mathml = tex2mathml("{}" + source if source[0] in "^_" else source, as_block=block)
         mathml = mathml.replace("\N{REVERSE SOLIDUS OPERATOR}", "\\")  # few fonts have that one
-        mathml = mathml.replace("<mo>\N{DOUBLE VERTICAL LINE}</mo>", NORM)
+        mathml = FENCE.sub(r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', mathml)
+        mathml = ACCENTED.sub(r'<msub><mover accent="true">\1\3</mover>\2</msub>', mathml)
         return BAR.sub(r'<mrow class="overline">\1</mrow>', mathml)
     except MathError as error:
         logging.getLogger(__name__).warning("formula %s: %s", source, error, location=node)

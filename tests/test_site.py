@@ -133,6 +133,7 @@ def test_the_site_builds_without_a_warning_and_every_link_holds(tmp_path):
         assert len(FIGURES.sub("", text)) < PAGE, path.name
         assert str(ROOT) not in text, path.name
         assert "\N{REVERSE SOLIDUS OPERATOR}" not in text, path.name
+        assert not re.search(r"<munderover>\s*<mi", text), path.name  # an index below an accent
 
 
 def test_the_claims_of_the_course_are_gathered_from_the_saved_lessons(tmp_path):

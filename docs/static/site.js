@@ -25,6 +25,17 @@ for (const moving of document.querySelectorAll(".moving")) {
 }
 for (const fold of document.querySelectorAll(".bd-links summary"))
   fold.setAttribute("aria-label", `Pages below ${fold.closest("li").querySelector("a").textContent.trim()}`);
+// Without a mathematical font an index stands on the line: then the style sheet lowers it.
+const math = document.querySelector("msub");
+if (math) {
+  const probe = document.createElement("div");
+  probe.innerHTML = "<math><msub><mi>x</mi><mi>x</mi></msub></math>";
+  math.closest("math").parentElement.append(probe);
+  const [letter, index] = [...probe.querySelectorAll("mi")].map((e) => e.getBoundingClientRect());
+  const drop = (index.top + index.bottom - letter.top - letter.bottom) / 2;
+  document.documentElement.classList.toggle("plain-math", drop < 0.2 * letter.height);
+  probe.remove();
+}
 const WIDE = "div.formula, p:has(> math), .nclib-audit .wide, .nclib-frames, div.cell_output, .cell_output > .output";
 const reach = () => {
   for (const box of document.querySelectorAll(WIDE))
