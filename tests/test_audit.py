@@ -583,12 +583,13 @@ def test_control_c_amid_a_training_and_amid_the_files(tmp_path, monkeypatch):
     half = quick(dataclasses.replace(one, picture=picture))
     assert half.stopped and list(half.reading.broken) == [0] and len(half.suspects) == 1
     assert "of 60 images were read" in half.save(tmp_path / "out").read_text()
-    monkeypatch.setattr("nclib.audit.command.save", lambda *_: press())
+    monkeypatch.setattr("nclib.audit.page.save", lambda *_: press())
     assert main(["audit", str(root), "--epochs", "2", "--quiet"]) == 2
 
 
 def test_one_bar_says_how_long_the_rest_may_take(monkeypatch, capsys):
     bars, left = [], []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for name in ("PATIENCE", "OFTEN"):
         monkeypatch.setattr(progress, name, -1)
 
@@ -607,6 +608,18 @@ def test_one_bar_says_how_long_the_rest_may_take(monkeypatch, capsys):
     done, told = zip(*left, strict=True)
     assert list(done) == sorted(done) and 90 <= done[-1] <= 100
     assert "at most about 1 min to go" in told
+
+
+@pytest.mark.parametrize("seldom", [30, -1])
+def test_a_log_gets_a_line_for_each_stage_and_seldom_more(seldom, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SELDOM", seldom)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    audit.run(small(["a", "b", "c"], 12), epochs=2, build="mlp")
+    said = capsys.readouterr().err
+    lines = said.splitlines()
+    stages = list(dict.fromkeys(line.split()[1].strip(":") for line in lines))
+    assert stages == ["files", "labels", "triggers", "geometry"] and "\r" not in said
+    assert len(lines) == 4 if seldom > 0 else len(lines) > 40
 
 
 def test_what_is_left_is_counted_in_images_and_their_pace():

@@ -6,5 +6,5 @@ verdict, and what it rests on.
 
 from nclib.audit.cleaning import clean as clean
 from nclib.audit.engine import run as run
-from nclib.audit.result import Audit as Audit
 from nclib.audit.result import Suspect as Suspect
+from nclib.audit.shown import Audit as Audit

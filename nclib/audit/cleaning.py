@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from nclib.audit.result import Audit
+from nclib.audit.result import Result
 from nclib.places import whole
 
 
-def clean(audit: Audit, out: Path | str) -> int:
+def clean(audit: Result, out: Path | str) -> int:
     """Write the set without its suspects to ``out`` and return how many images that leaves.
 
     A folder tree is copied into the new folder ``out``; of anything else, or where ``out`` ends in

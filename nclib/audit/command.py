@@ -9,8 +9,7 @@ from pathlib import Path
 
 from nclib.audit.cleaning import clean
 from nclib.audit.engine import run
-from nclib.audit.page import save
-from nclib.audit.result import Audit
+from nclib.audit.result import Result
 from nclib.audit.words import files, sentence
 
 
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
         if cleaned is not None and cleaned.exists():
             raise ValueError(f"clean: {cleaned} is there already; name a new place")
         audit = run(data, progress=not quiet, **given)
-        place = save(audit, out or _place(audit))
+        place = audit.save(out or _place(audit))
         print(sentence(audit), *filter(None, [files(audit)]), sep="\n")
         print(f"{len(audit.suspects)} suspect(s); the page is {place}")
         if cleaned is not None:
@@ -59,7 +58,7 @@ def _failed(said: str) -> int:
     return 2
 
 
-def _place(audit: Audit) -> Path:
+def _place(audit: Result) -> Path:
     """audit-NAME here, or beside the set where here is inside it."""
     root, here = audit.source.root, Path.cwd()
     if root is not None and root.is_dir() and here.is_relative_to(root.resolve()):

@@ -17,7 +17,7 @@ from nclib.audit import looks
 from nclib.audit.named import named, package
 from nclib.audit.progress import FILES, Progress
 from nclib.audit.reading import look, read
-from nclib.audit.result import Audit
+from nclib.audit.shown import Audit
 from nclib.audit.sources import source
 from nclib.audit.stopping import Stopped, stoppable
 from nclib.correction import Build, Verdict
@@ -25,8 +25,6 @@ from nclib.data import ImageSet
 from nclib.detection.transplant import strangers, turned
 from nclib.device import pick
 from nclib.doors import integer, numbers
-
-MOST = 7  # trainings that the transplant test needs at most, the victim's among them
 
 
 @numbers
@@ -95,58 +93,79 @@ def _checks(
     model: nn.Module | str | None,
     features: Path | str | None,
     device: torch.device,
-    progress: Progress,
+    bar: Progress,
 ) -> None:
     """Every check in its order; each writes what it found before the next begins."""
-    given = audit.options
-    epochs, seed, controls = given["epochs"], given["seed"], given["controls"]
-    first = look(audit.source, given["size"], given["limit"])
-    each = epochs * first.most
-    trainings = {"labels": 1, "triggers": MOST, "controls": MOST * (2 * controls + 1)}
-    progress.todo = {FILES: len(audit.source)} | {k: each * n for k, n in trainings.items()}
-    if not controls:
-        del progress.todo["controls"]
-    # small steps: at .1 a small network of few images may still leap when the training ends
-    batch = min(128, max(8, first.most // 40))
-    options = {"epochs": epochs, "cache": True, "lr": 0.05, "batch_size": batch}
-    for name in (model, given["build"]):  # what is missing is said before the files are read
+    seed, controls = audit.options["seed"], audit.options["controls"]
+    first = look(audit.source, audit.options["size"], audit.options["limit"])
+    steps = _steps(first.most, audit.options["epochs"])
+    for name in (
+        model,
+        audit.options["build"],
+    ):  # what is missing is said before the files are read
         if isinstance(name, str) and ":" in name:
             package(name)
-    progress.tried(True, first.seconds, len(first.images))
-    progress.tried(False, *_trial(build, first.images.to(device), batch))
-    with progress(FILES):
-        audit.reading = read(audit.source, first, seed, progress.tick)
+    bar.plan(len(audit.source), first.most * steps["epochs"], controls)
+    bar.tried(True, first.seconds, len(first.images))
+    bar.tried(False, *_trial(build, first.images.to(device), steps["batch_size"]))
+    with bar(FILES):
+        audit.reading = read(audit.source, first, seed, bar.tick)
     if audit.reading.stopped:
         raise Stopped
     data = audit.data.to(device)
     if isinstance(model, str):
         model = named(model, data, trained=True)
-    with progress("labels"):
-        early, late = looks.trained(data, progress.watched(build, each), epochs, seed)
-        whose = "a fresh model at its end"
-        if model is not None:
-            early = late = looks.of_model(model.to(device), data)
-            audit.accuracy, whose = training.accuracy(model, data), "your model"
-        if features is not None:
-            early = late = looks.of_file(features, audit.source, audit.reading.index)
-            whose = "your features"
-        audit.labels = looks.labels(early, data.labels)
-    with progress("triggers"):
-        watched = progress.watched(build, each)
-        audit.verdict = correction.transplant(data, build=watched, seed=seed, **options)
+    with bar("labels"):
+        late, whose = _labels(audit, data, bar.watched(build), model, features)
+    with bar("triggers"):
+        watched = bar.watched(build)
+        audit.verdict = correction.transplant(data, build=watched, seed=seed, **steps)
         if model is not None:
             audit.on_model = _on_model(audit.verdict, model, data)
-    with progress("geometry"):
+    with bar("geometry"):
         audit.geometry = looks.shape_of(late, data.labels, whose)
     if controls:
-        left = data.subset(~audit.verdict.mask.to(device))
-        with progress("controls"):
-            try:
-                audit.planted = correction.planted(
-                    left, runs=controls, seed=seed, build=progress.watched(build, each), **options
-                )
-            except ValueError as error:  # too few images to plant in; the verdict stands
-                audit.notes.append(f"controls could not be planted: {error}")
+        with bar("controls"):
+            _plant(audit, data, bar.watched(build), steps)
+
+
+def _steps(count: int, epochs: int) -> dict[str, Any]:
+    """How the test of triggers trains on so many images; finished trainings are kept."""
+    # small steps: at .1 a small network of few images may still leap when the training ends
+    batch = min(128, max(8, count // 40))
+    return {"epochs": epochs, "cache": True, "lr": 0.05, "batch_size": batch}
+
+
+def _labels(
+    audit: Audit,
+    data: ImageSet,
+    build: Build,
+    model: nn.Module | None,
+    features: Path | str | None,
+) -> tuple[looks.Layers, str]:
+    """Judge the labels; the features whose geometry is worth a look, and whose they are."""
+    early, late = looks.trained(data, build, audit.options["epochs"], audit.options["seed"])
+    whose = "a fresh model at its end"
+    if model is not None:
+        early = late = looks.of_model(model.to(data.device), data)
+        audit.accuracy, whose = training.accuracy(model, data), "your model"
+    if features is not None:
+        assert audit.reading is not None
+        early = late = looks.of_file(features, audit.source, audit.reading.index)
+        whose = "your features"
+    audit.labels = looks.labels(early, data.labels)
+    return late, whose
+
+
+def _plant(audit: Audit, data: ImageSet, build: Build, steps: dict[str, Any]) -> None:
+    """Plant known poison beside what is accused, and count what is found of it."""
+    assert audit.verdict is not None
+    left, seed = data.subset(~audit.verdict.mask.to(data.device)), audit.options["seed"]
+    runs = audit.options["controls"]
+    try:
+        audit.planted = correction.planted(left, runs=runs, seed=seed, build=build, **steps)
+    except ValueError as error:  # too few images to plant in; the verdict stands
+        audit.notes.append(f"controls could not be planted: {error}")
 
 
 def _trial(build: Build, images: Tensor, count: int) -> tuple[float, int]:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torchvision.transforms.functional import resize, to_pil_image
 
 import nclib
-from nclib.audit.engine import MOST
-from nclib.audit.result import Audit, Suspect, is_crowd
+from nclib.audit.progress import MOST
+from nclib.audit.result import Result, Suspect, is_crowd
 from nclib.audit.words import files, found, odds, sentence
 from nclib.correction import Finding
 from nclib.detection.transplant import strangers
@@ -34,7 +34,7 @@ TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
 
 
-def save(audit: Audit, out: Path) -> Path:
+def save(audit: Result, out: Path) -> Path:
     """Write report.html and suspects.csv into ``out``; refuses a folder inside the set."""
     root = audit.source.root
     if root is not None and root.is_dir() and out.resolve().is_relative_to(root.resolve()):
@@ -53,13 +53,13 @@ def _text() -> dict[str, Any]:
     return {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be UTF-8
 
 
-def _row(audit: Audit, suspect: Suspect) -> tuple[str, str, str, str, float]:
+def _row(audit: Result, suspect: Suspect) -> tuple[str, str, str, str, float]:
     found = audit.source
     name = found.classes[found.labels[suspect.at]]
     return (found.names[suspect.at], name, suspect.suggested, suspect.reason, suspect.score)
 
 
-def body(audit: Audit) -> str:
+def body(audit: Result) -> str:
     """The page without its frame, for a notebook."""
     rows = [(*_row(audit, s), _opened(audit, s.at)) for s in audit.doubtful(WORST)]
     return _template("body.html").render(
@@ -100,7 +100,7 @@ def _visible(value: Any) -> Any:
     return shown.encode("utf-8", "backslashreplace").decode()
 
 
-def _trigger(audit: Audit, finding: Finding) -> dict[str, Any]:
+def _trigger(audit: Result, finding: Finding) -> dict[str, Any]:
     """The recovered trigger, and three images of other classes without it and with it."""
     data = audit.data
     draw = torch.Generator().manual_seed(0)
@@ -122,7 +122,7 @@ def _trigger(audit: Audit, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _opened(audit: Audit, at: int) -> str:
+def _opened(audit: Result, at: int) -> str:
     try:
         return _picture(audit.source.picture(at).float() / 255)
     except (ValueError, OSError):
@@ -146,7 +146,7 @@ def _uri(picture: Image.Image, kind: str) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
-def _figure(audit: Audit) -> str:
+def _figure(audit: Result) -> str:
     """NC1 by layer, and the class means' distances; classes by number, for fonts lack names."""
     if audit.geometry is None:
         return ""
@@ -173,7 +173,7 @@ def _figure(audit: Audit) -> str:
     return "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
-def _classes(audit: Audit) -> list[tuple[int | str, str, int, int]]:
+def _classes(audit: Result) -> list[tuple[int | str, str, int, int]]:
     """Number, name, images and suspects of each class, the most suspicious first."""
     found = audit.source
     sizes = torch.tensor(found.labels).bincount(minlength=len(found.classes)).tolist()
@@ -189,7 +189,7 @@ def _classes(audit: Audit) -> list[tuple[int | str, str, int, int]]:
     return sorted(rows, key=lambda row: -row[3] / max(1, row[2]))
 
 
-def _facts(audit: Audit) -> dict[str, str]:
+def _facts(audit: Result) -> dict[str, str]:
     found, read = audit.source, audit.reading
     tests = sum(found.is_test)
     facts = {
@@ -210,7 +210,7 @@ def _facts(audit: Audit) -> dict[str, str]:
     return facts
 
 
-def command(audit: Audit) -> str:
+def command(audit: Result) -> str:
     """The line that repeats the audit."""
     usual = {"size": None, "limit": None, "controls": 0, "epochs": 12, "seed": 0, "build": "cnn"}
     changed = {k: v for k, v in audit.options.items() if v != usual.get(k) and v}

@@ -1,9 +1,11 @@
-"""What an audit found: the verdict, the images to look at, and what both rest on."""
+"""What an audit found: the verdict, the images to look at, and what both rest on.
+
+``words`` and ``page`` tell it, ``shown`` is what the user holds.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from nclib.audit.looks import Geometry, Labels
@@ -38,7 +40,7 @@ def is_crowd(finding: Finding) -> bool:
 
 
 @dataclass
-class Audit:
+class Result:
     """What was found in a set; ``None`` for a check that did not run."""
 
     source: Source
@@ -180,25 +182,3 @@ class Audit:
             for row in map(self.doubt, (i for i in doubts if self.labels.margin[i] > 0)):
                 rows.setdefault(row.at, row._replace(key="doubt"))
         return sorted(rows.values(), key=lambda row: (GRAVITY.index(row.key), -row.score))[:count]
-
-    def show(self) -> Any:
-        """The page as a display of the notebook, without widgets or scripts."""
-        from IPython.display import HTML
-
-        return HTML(self._repr_html_())
-
-    def _repr_html_(self) -> str:
-        from nclib.audit.page import body
-
-        return body(self)
-
-    def __repr__(self) -> str:
-        from nclib.audit.words import sentence
-
-        return f"Audit({self.source.name}: {sentence(self)})"
-
-    def save(self, out: Path | str) -> Path:
-        """Write report.html and suspects.csv into the folder ``out``; the page's path."""
-        from nclib.audit.page import save
-
-        return save(self, Path(out))

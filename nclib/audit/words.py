@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nclib.audit.result import Audit, is_crowd
+from nclib.audit.result import Result, is_crowd
 from nclib.poisons.metrics import hit_rate
 
 
-def sentence(audit: Audit) -> str:
+def sentence(audit: Result) -> str:
     """The verdict, in one sentence."""
     call = audit.call
     if call == "backdoor" and audit.verdict is not None:
@@ -30,7 +30,7 @@ def sentence(audit: Audit) -> str:
     return f"Cannot tell: {_why(audit)}."
 
 
-def _why(audit: Audit) -> str:
+def _why(audit: Result) -> str:
     if audit.verdict is None:
         return "the audit was stopped before triggers were looked for"
     unclear = [audit.data.classes[f.label] for f in audit.verdict.findings if f.call == "unclear"]
@@ -42,7 +42,7 @@ def _why(audit: Audit) -> str:
     return audit.verdict.reason
 
 
-def files(audit: Audit) -> str:
+def files(audit: Result) -> str:
     """What the files alone show, in half a sentence each; "" for nothing."""
     if audit.reading is None:
         return ""
@@ -56,7 +56,7 @@ def files(audit: Audit) -> str:
     return "; ".join(f"{n:,} {what}" for what, n in counts.items() if n)
 
 
-def odds(audit: Audit) -> list[str]:
+def odds(audit: Result) -> list[str]:
     """What the planted controls say, each count with its exact 95% interval."""
     planted = audit.planted
     if planted is None:
@@ -78,7 +78,7 @@ def odds(audit: Audit) -> list[str]:
     ]
 
 
-def found(audit: Audit) -> dict[str, str]:
+def found(audit: Result) -> dict[str, str]:
     """What each check found, by its name; "" where it was not done."""
     return {
         "files": "" if audit.reading is None else files(audit) or "nothing",
@@ -90,7 +90,7 @@ def found(audit: Audit) -> dict[str, str]:
     }
 
 
-def _labels(audit: Audit) -> str:
+def _labels(audit: Result) -> str:
     wrong = audit.wrong
     if wrong is None:
         return ""
@@ -98,7 +98,7 @@ def _labels(audit: Audit) -> str:
     return f"{about} {wrong.share:.1%} wrong; label and features agree on {wrong.agree:.0%}"
 
 
-def _triggers(audit: Audit) -> str:
+def _triggers(audit: Result) -> str:
     if audit.verdict is None:
         return ""
     calls = [finding.call for finding in audit.verdict.findings]
@@ -106,7 +106,7 @@ def _triggers(audit: Audit) -> str:
     return f"groups tested: {', '.join(counted) or 'none, because none turned strangers'}"
 
 
-def _groups(audit: Audit) -> str:
+def _groups(audit: Result) -> str:
     if audit.verdict is None:
         return ""
     alone = [*filter(is_crowd, audit.accused), *audit.strange]
