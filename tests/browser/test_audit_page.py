@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,12 @@ from nclib.correction import Verdict
 from nclib.data import ImageSet
 from nclib.detection.mislabelled import WrongLabels
 
+CONTRAST = """node => {
+  const paper = part => getComputedStyle(part).backgroundColor;
+  let behind = node;
+  while (paper(behind) === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+  return [getComputedStyle(node).color, paper(behind)];
+}"""
 NAMES = ("<img src=x onerror=document.title='taken'>", "תמרור \u202e עצור", "a" * 150)
 
 
@@ -54,9 +61,10 @@ def report(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_the_page_reads_and_asks_nobody(browser, report, scripts):
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_reads_and_asks_nobody(browser, report, scripts, width):
     context = browser.new_context(
-        java_script_enabled=scripts, viewport={"width": 500, "height": 900}
+        java_script_enabled=scripts, viewport={"width": width, "height": 900}
     )
     page, asked, said = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -72,5 +80,17 @@ def test_the_page_reads_and_asks_nobody(browser, report, scripts):
     if scripts:
         broken = "[...document.images].filter(i => !i.naturalWidth).length"
         assert page.evaluate(broken) == 0
-        assert page.evaluate("document.documentElement.scrollWidth") <= 500
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_dark_where_the_reader_wants_it(browser, report, scheme):
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(report.place.as_uri())
+    for part in ("h1", ".verdict strong", ".card b", "td", "code"):
+        told = page.locator(f".nclib-audit {part}").first.evaluate(CONTRAST)
+        ink, paper = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in told)
+        assert abs(ink - paper) > 400 and (ink > paper) == (scheme == "dark")
     context.close()
