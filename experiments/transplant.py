@@ -39,7 +39,8 @@ ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1), ("roaming_th
 COLOUR = {"sticker"}  # attacks that only the drawn signs know
 KEY = ("dataset", "attack", "rate", "seed")
 INNOCENT, SHUFFLED = "a class without a trigger, accused", "a class of shuffled groups, accused"
-EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control", "sure", "variety")
+EVIDENCE = ("success", "without", "control", "base", "keeps", "keeps_control", "sure", "kinds")
+EVIDENCE += ("kin", "variety")
 
 
 def victim(train: ImageSet, epochs: int, seed: int) -> torch.nn.Module:

@@ -341,3 +341,46 @@ def test_planted_controls_count_what_the_verdict_finds_and_whom_it_wrongs(digits
     assert all((d.images != digits.images).any() for d in seen[::2])  # patches and flips take turns
     with pytest.raises(ValueError, match="runs"):
         correction.planted(digits, runs=0)
+
+
+@pytest.mark.parametrize("source, target", [(3, 5), (9, 4)])
+def test_poison_from_one_class_is_told_by_how_it_varies(source, target):
+    """It looks like one class to a model that never met it, as an odd half of a class may."""
+    clean = data.load("digits", seed=source, device="cpu")[0]
+    at = (clean.labels == source).nonzero().flatten()[:60]
+    images, labels = clean.images.clone(), clean.labels.clone()
+    images[at, :, -2:, -2:], labels[at] = 1.0, target
+    verdict = correction.transplant(ImageSet(images, labels, clean.classes), seed=0)
+    finding = verdict.findings[0]
+    assert verdict.classes == (target,) and finding.kinds < 2 and finding.kin > 0.9
+    assert float(verdict.mask[at].double().mean()) > 0.9
+    assert verdict.mask.sum() <= len(at) + 3
+
+
+def test_kin_varies_alike_whatever_was_added():
+    draw = torch.Generator().manual_seed(0)
+    scales = torch.linspace(1, 4, 64), torch.linspace(4, 1, 64)
+    one, two = (torch.randn(400, 64, generator=draw) * scale for scale in scales)
+    group, odd = one[:40] + 5.0, two[:40] + 5.0
+    assert crowds.kinship(group, one[40:], two[40:]) > 0.9
+    assert crowds.kinship(odd, one[40:], two[40:]) < 0.1
+    # more of one of the two does not make it the likelier
+    fair = [crowds.kinship(group, one[40:100], two[40:n]) for n in (100, 400)]
+    assert abs(fair[0] - fair[1]) < 0.1
+
+
+def test_an_odd_half_of_a_class_accuses_nobody():
+    """Half of a class looks like its neighbour from afar, and varies as the class does."""
+    draw = torch.Generator().manual_seed(1)
+    clean = blobs([60] * 6, channels=1, side=12)
+    texture = torch.rand(1, 1, 12, 12, generator=draw)
+    images = clean.images.clone()
+    half = (clean.labels == 5).nonzero().flatten()[:30]
+    images[half] = images[half] + 0.5 * texture
+    neighbour = clean.images[clean.labels == 3].mean(0) - clean.images[clean.labels == 5].mean(0)
+    images[half] = (images[half] + neighbour).clamp(0, 1)
+    verdict = correction.transplant(ImageSet(images, clean.labels, clean.classes), epochs=8)
+    assert not verdict.classes and not verdict.mask.any()
+    finding = verdict.findings[0]
+    assert finding.call == "unclear" and finding.success > 0.5 > finding.kin
+    assert verdict.call == "cannot tell" and "[5]" in verdict.reason

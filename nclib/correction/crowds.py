@@ -13,10 +13,12 @@ from nclib.correction.evidence import (
     MEASURE,
     Finding,
     Lab,
+    View,
     completed,
     draws,
     first_epoch,
     joint,
+    kinds,
     recovered,
 )
 from nclib.data import ImageSet
@@ -37,19 +39,22 @@ GRID = 8  # pixels a side, of the image as the eye sees it from afar
 
 def crowds(
     lab: Lab,
-    victim: nn.Module,
-    features: dict[str, Tensor],
-    cuts: list[Tensor],
+    view: View,
+    asked: set[int],
+    gone: Tensor,
     wrong: Tensor,
     permute: bool,
 ) -> list[Finding]:
     """Groups that look like all other classes, and to a model that never met them, still do.
+
+    ``view`` is that of the whole set; ``asked`` are the classes, without what is ``gone``.
 
     A crowd may come in two guises: a small chessboard that roams looks different, after pooling,
     where its first pixel is a black field of a large one and where it is a white field. So each
     class that is accused is asked again, for what is left of its cuts, while ``TRAININGS`` allow.
     """
     data, labels, count = lab.data, lab.data.labels.cpu(), lab.data.num_classes
+    victim, features, cuts = view
     sizes = labels.bincount(minlength=count)
     if count < FIVE:
         return []
@@ -60,10 +65,9 @@ def crowds(
     hidden, classes = joint(features, lab.epochs), per_class(labels, count)
     usual = labels[wrong].bincount(minlength=count) / sizes.clamp_min(1)
     least = (OUTLYING * float(usual.median()) * sizes).clamp_min(2 * (count - 1))
-    gone = torch.zeros(len(data), dtype=torch.bool)
 
     def widest(c: int) -> dict[int, Tensor]:
-        """The group of a class, of what is not gone, that comes most evenly from all others."""
+        """The group of a class, of what is not ``gone``, that comes most evenly from all others."""
         place = classes[c]
         sides = torch.cat([cuts[c], ~cuts[c]]) & ~gone[place]
         sides = sides[(sides.double().mean(1) <= LARGEST) & (sides.sum(1) >= least[c])]
@@ -77,7 +81,7 @@ def crowds(
         return {c: place[group[order]]} if score.max() >= CROWD else {}
 
     found: list[Finding] = []
-    groups = {c: group for k in range(len(cuts)) for c, group in widest(k).items()}
+    groups = {c: group for k in asked for c, group in widest(k).items()}
     while groups and lab.trainings <= TRAININGS:
         without = lab.without(~gone, list(groups.values()))
         new = [_crowd(data, c, group, victim, without) for c, group in groups.items()]
@@ -88,7 +92,7 @@ def crowds(
         new = [replace(f, call="honest") if lost[f.label] < least[f.label] else f for f in new]
         found, groups = found + new, {}
         for f in (f for f in new if f.call == "backdoor"):
-            gone |= f.group
+            gone = gone | f.group
             groups |= widest(f.label)
     return found
 
@@ -108,15 +112,25 @@ def _crowd(
     )
     seen = likely.argmax(1)
     lost = seen != label
-    kinds = float(variety(lost[None], seen, others))
+    width = float(variety(lost[None], seen, others))
     sure = float(likely[lost].amax(1).mean() / usual.amax(1).mean()) if lost.any() else 0.0
     keeps = float((~lost).double().mean())
-    guilty = kinds >= CROWD and keeps <= STAYS and sure >= SURE_CROWD
+    guilty = width >= CROWD and keeps <= STAYS and sure >= SURE_CROWD
     of_class = labels == label
     added = differences(data.images[of_class.to(data.device)], mask[of_class][None])
     shares = [float(turned(m, added, images, label).double().mean()) for m in (victim, without)]
     base = float(turned(without, 0 * added, images, label).double().mean())
-    rest = (shares[0], shares[1], torch.nan, base, keeps, torch.nan, sure)
+    rest = (
+        shares[0],
+        shares[1],
+        torch.nan,
+        base,
+        keeps,
+        torch.nan,
+        sure,
+        kinds(seen, label),
+        torch.nan,
+    )
     call = "backdoor" if guilty else "honest"
     pictures = added[0].cpu(), recovered(data, mask, without)
-    return Finding(label, mask, *pictures, None, *rest, call, kinds)
+    return Finding(label, mask, *pictures, None, *rest, call, width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from scipy import stats
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nclib import activations, models, training
 from nclib.correction.opinions import Build
 from nclib.data import ImageSet
+from nclib.detection.crowds import breadth
 from nclib.detection.groups import SMALLEST, complete
 from nclib.detection.transplant import LARGEST
 
@@ -38,8 +39,23 @@ class Finding:
     keeps: float  # share of the group that the model without it gives its label
     keeps_control: float  # share of the random images that the model without them gives it
     sure: float  # how probable the model without it finds what it takes it for; of strangers: 1
+    kinds: float  # as how many classes, effectively, it sees what keeps its label no more
+    kin: float  # where they are one: the share that varies as that class does; else NaN
     call: str  # "backdoor", "unclear" or "honest"
     variety: float | None = None  # of the classes that the model without it takes it for; 1: all
+
+
+class View(NamedTuple):
+    """What a model that was trained on everything shows of its training set."""
+
+    victim: nn.Module
+    features: dict[str, Tensor]  # {"layer@epoch": [N, D]}
+    cuts: list[Tensor]  # of each class: bool [G, n_c]
+
+
+def kinds(seen: Tensor, label: int) -> float:
+    """The effective number of classes in ``seen`` int64 ``[n]``, of what is not ``label``."""
+    return float(breadth(seen[seen != label].bincount(minlength=1)[None].double()))
 
 
 def chance(keeps: float, count: int, others: float, drawn: int) -> float:

@@ -3,6 +3,10 @@
 Whatever an attacker adds - a warp, a noise of each image's own, a patch that roams - his images are
 those of other classes, of all of them. What is odd in an honest class looks like a neighbour or
 two. This asks nothing of the trigger, so it sees what no mean image shows.
+
+Where a group looks like one class only, it may be poison from that class, or honest images that
+happen to look so from afar. Then its mean is taken away, and with it the trigger: poison still
+varies as the images do from which it was made.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from nclib.detection.common import class_means, whitener
+from nclib.detection.common import class_means, main_axes, whitener
+
+AXES = 40
 
 
 def resembled(hidden: Tensor, labels: Tensor) -> Tensor:
@@ -36,10 +42,33 @@ def variety(members: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
     own class: 1 for a sample of the whole set, 1/(K - 1) where all members look alike.
     """
     rows = members.double() @ one_hot(seen, len(sizes)).double()
-    return _breadth(rows) / _breadth(sizes.double()[None])
+    return breadth(rows) / breadth(sizes.double()[None])
 
 
-def _breadth(rows: Tensor) -> Tensor:
-    """The effective number of classes in counts ``[G, K]``; 1 for none."""
+def kinship(group: Tensor, other: Tensor, own: Tensor) -> float:
+    """The share of a group that varies as another class does, and not as the rest of its own.
+
+    Of ``group``, ``other`` and ``own``, images ``[n, ...]``, the means are taken away. Which of two
+    Gaussians, with the covariances of ``other`` and ``own`` on their first ``AXES`` axes, has each
+    image of the group rather come from? Both are fitted to as many images: to as many as the
+    smaller has, for more of them fit what they never met better.
+    """
+    group, other, own = (x.detach().cpu().flatten(1).double() for x in (group, other, own))
+    size = min(len(other), len(own))
+    other, own = (x[torch.linspace(0, len(x) - 1, size).long()] for x in (other, own))
+    group, other, own = (x - x.mean(0) for x in (group, other, own))
+    axes = main_axes(torch.cat([other, own]), AXES)
+    roots = [whitener(x @ axes) for x in (other, own)]
+    as_other, as_own = (
+        root.slogdet().logabsdet - (group @ axes @ root).square().sum(1) / 2 for root in roots
+    )
+    return float((as_other > as_own).double().mean())
+
+
+def breadth(rows: Tensor) -> Tensor:
+    """The effective number of classes in counts ``[G, K]``, exp of their entropy: ``[G]``.
+
+    1 where all are of one class, and for none.
+    """
     part = rows / rows.sum(1, keepdim=True).clamp_min(1)
     return torch.special.entr(part).sum(1).exp()
