@@ -107,4 +107,5 @@ def heatmap(
     }
     look |= {"annot": values.size <= 150, "annot_kws": {"fontsize": 8}, "linewidths": 0.3}
     sns.heatmap(values, xticklabels=columns, yticklabels=rows, ax=ax, **(look | options))
+    ax.tick_params(axis="y", rotation=0)  # a single row would lie on its side
     return label(ax, title, x, y)
