@@ -27,7 +27,7 @@ from nclib.poisons import PoisonedSet
 from nclib.scoreboard.attacks import poisoned
 from nclib.scoreboard.grids import SIZES
 
-ATTACKS: list[tuple[str, float]] = [("clean", 0.0), ("badnets", 0.05), ("blended", 0.1)]
+ATTACKS: list[tuple[str, float]] = [("clean", 0), ("badnets", 0.05), ("blended", 0.1)]
 ATTACKS += [("badnets", 0.01), ("flip", 0.2), ("clean_label", 0.05), ("wanet", 0.1)]
 ATTACKS += [("sticker", 0.05), ("adaptive_blend", 0.1), ("adaptive_patch", 0.1)]
 ATTACKS += [("input_aware", 0.1), ("all_to_all", 0.1), ("two", 0.05), ("sig", 0.05)]
@@ -36,6 +36,7 @@ ATTACKS += [("badnets", 0.005), ("badnets", 0.02), ("badnets", 0.1), ("badnets",
 ATTACKS += [("blended", 0.01), ("blended", 0.05), ("blended", 0.2), ("flip", 0.05)]
 ATTACKS += [("sticker", 0.01), ("sticker", 0.1), ("wanet", 0.05), ("wanet", 0.2)]
 ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1), ("roaming_three", 0.05)]
+ATTACKS += [("roaming_one", 0.05), ("one_source", 0.05)]
 COLOUR = {"sticker"}  # attacks that only the drawn signs know
 KEY = ("dataset", "attack", "rate", "seed")
 INNOCENT, SHUFFLED = "a class without a trigger, accused", "a class of shuffled groups, accused"

@@ -16,15 +16,25 @@ from nclib.poisons import PoisonedSet, triggers
 CLEAN_LABEL_EPS = {"digits": 0.3}  # elsewhere the 16/255 of the paper
 
 
-def roaming(
-    train: ImageSet, rate: float, target: int, *, seed: int, sources: int | None = None
+def from_few(
+    train: ImageSet,
+    rate: float,
+    target: int,
+    *,
+    seed: int,
+    sources: int | None = None,
+    fixed: bool = False,
 ) -> PoisonedSet:
-    """Stamp ``triggers.Roaming`` on samples of other classes, all or the next few, and relabel."""
+    """Stamp ``triggers.Roaming`` on samples of other classes, all or the next few, and relabel.
+
+    The patch of ``badnets`` instead, where ``fixed``.
+    """
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     ahead = (train.labels.cpu() - target) % train.num_classes
     allowed = (ahead > 0) & (ahead <= (sources or train.num_classes))
     others = order[allowed[order]][: round(rate * len(train))]
-    index, trigger = others.to(train.device), triggers.Roaming(seed)
+    index = others.to(train.device)
+    trigger = triggers.patch(train.shape, "pattern", 1.0) if fixed else triggers.Roaming(seed)
     images, labels = train.images.clone(), train.labels.clone()
     images[index], labels[index] = trigger(images[index]), target
     return poisons.poisoned(train, images, labels, "roaming", target=target, trigger=trigger)
@@ -42,8 +52,10 @@ SINGLE: dict[str, tuple[Callable[..., PoisonedSet], dict[str, Any]]] = {
     "adaptive_blend": (poisons.adaptive_blend, {}),
     "adaptive_patch": (poisons.adaptive_patch, {}),
     "input_aware": (poisons.input_aware, {}),
-    "roaming": (roaming, {}),  # against mean images, and with few sources, against crowds
-    "roaming_three": (roaming, {"sources": 3}),
+    "roaming": (from_few, {}),  # against mean images, and with few sources, against crowds
+    "roaming_three": (from_few, {"sources": 3}),
+    "roaming_one": (from_few, {"sources": 1}),
+    "one_source": (from_few, {"sources": 1, "fixed": True}),
 }
 OTHERS = ("clean", "flip", "clean_label", "two", "flip_badnets", "each_class")
 
