@@ -29,7 +29,8 @@ def _(answer: Any) -> None:
         found = tensor(answer(images, bits), "the squeezed image").float()
         close(found.amax(), 1.0, "the brightest level")
         levels = len(found.unique())
-        expect(levels <= 2**bits, f"{bits} bits should leave {2**bits} levels, not {levels}")
+        many = "1 bit" if bits == 1 else f"{bits} bits"
+        expect(levels <= 2**bits, f"{many} should leave {2**bits} levels, not {levels}")
         furthest = float((found - images).abs().max())
         limit = 0.5 / (2**bits - 1)
         expect(
@@ -146,7 +147,7 @@ def _(answer: Any) -> None:
         },
     )
     close(value, squeeze(images), "the value (that of the squeezed images)")
-    expect(found.requires_grad, "the result has no gradient at all: something is detached too many")
+    expect(found.requires_grad, "the result has no gradient at all: one detach is too many")
     (gradient,) = torch.autograd.grad((found * weights).sum(), images, allow_unused=True)
     apart = (
         "the gradient does not reach the images: requires_grad_() begins a new way, detach ends one"
