@@ -395,6 +395,17 @@ def test_a_group_that_nobody_knows_stands_beside_no_clean_verdict(backdoored, tm
         assert "images whose label nobody else gives: " in page
 
 
+@pytest.mark.parametrize(
+    ("kin", "why"), [(0.5, "looks like one other class"), (np.nan, "controls do not say why")]
+)
+def test_it_says_why_it_cannot_tell(kin, why, backdoored):
+    found = backdoored[1]
+    odd = dataclasses.replace(found.verdict.findings[0], call="unclear", kin=kin)
+    unsure = dataclasses.replace(found.verdict, call="cannot tell", classes=(), findings=(odd,))
+    said = repr(dataclasses.replace(found, verdict=unsure))
+    assert "Cannot tell" in said and why in said and " 3 " in said
+
+
 # networks by name
 
 

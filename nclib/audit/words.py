@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nclib.audit.result import Result, is_crowd
+from nclib.correction.verdict import KIN
 from nclib.poisons.metrics import hit_rate
 
 
@@ -33,9 +34,14 @@ def sentence(audit: Result) -> str:
 def _why(audit: Result) -> str:
     if audit.verdict is None:
         return "the audit was stopped before triggers were looked for"
-    unclear = [audit.data.classes[f.label] for f in audit.verdict.findings if f.call == "unclear"]
+    unclear = [f for f in audit.verdict.findings if f.call == "unclear"]
+    narrow = [f for f in unclear if f.kin < KIN]
+    names = ", ".join(audit.data.classes[f.label] for f in narrow or unclear)
+    if narrow:
+        odd = "odd images of its own, or poison from there"
+        return f"a group in {names} looks like one other class: {odd}"
     if unclear:
-        return f"groups in {', '.join(unclear)} turn other classes, and the controls do not say why"
+        return f"groups in {names} turn other classes, and the controls do not say why"
     if audit.verdict.call == "clean" and audit.strange:
         names = ", ".join(audit.data.classes[f.label] for f in audit.strange)
         return f"a group in {names} has a label that no model gives that never met it"
