@@ -33,10 +33,15 @@ def transfer(
         axes[1].axhline(value, color=POISON, linestyle=style, linewidth=1)
         axes[1].annotate(
             name,
-            (places[-1], value),
-            xytext=(0, 3),
+            (1, value),
+            xycoords=(
+                "axes fraction",
+                "data",
+            ),  # beside the axes: inside, the curves run through it
+            xytext=(3, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
+            color=POISON,
             fontsize=8,
         )
     label(axes[0], "The training classes collapse", "epoch (not to scale)", "NC1 (log scale)")
