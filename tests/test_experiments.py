@@ -1,6 +1,8 @@
 """What the experiments share: facts about the machine, the choice of a device, the victims."""
 
+import csv
 import importlib
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -161,3 +163,22 @@ def test_planted_controls_are_rows_of_counts_and_are_measured_once(tmp_path, mon
     assert rows["digits", "4", "1% patch"]["share"] == "0.666667"
     assert rows["digits", "4", transplant.INNOCENT]["of"] == "7"
     assert rows["digits", "4", transplant.SHUFFLED]["times"] == "0" and len(rows) == 3
+
+
+def test_the_aim_of_the_transplant_test_is_counted():
+    """What docs/results.md says of its rows: success after .05 at most, for a point of accuracy."""
+    met = {}
+    root = Path(__file__).parents[1]
+    with (root / "data" / "results" / "transplant.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["asr"] and float(row["asr"]) >= 0.5:
+            lost = float(row["accuracy"]) - float(row["accuracy_after"])
+            reached = float(row["asr_after"]) <= 0.05 and lost <= 0.01
+            met.setdefault(row["dataset"], []).append(reached)
+    words = " ".join((root / "docs" / "results.md").read_text(encoding="utf-8").split())
+    pattern = r"(\d+) of (\d+) such runs on digits .*? (\d+) of (\d+) on signs, (\d+) of \d+ on"
+    said = re.search(pattern, words)
+    assert said is not None
+    counted = [n for name in ("digits", "signs") for n in (sum(met[name]), len(met[name]))]
+    assert [int(n) for n in said.groups()] == [*counted, sum(met["cifar10-jpeg"])]
