@@ -184,13 +184,14 @@ prediction(
 )
 
 prediction(
-    "16.false",
-    "In how many of a hundred clean cases does the transplant test, as it comes, accuse somebody?",
-    above=10,
+    "16.found",
+    "Of a hundred poisoned cases, how many does the transplant test, as it comes, call poisoned?",
+    above=40,
     usual={
-        (None, 6): "its cuts were set on sets several times as large; on a thousand images it is "
-        "another test",
-        (95, None): "then it would never call a set clean; it does",
+        (None, 40): "patches, stickers and blends leave a group that others teach nothing of, and "
+        "most cases are of that kind",
+        (95, None): "a wave or Narcissus on images with right labels leaves no group of foreign "
+        "images",
     },
     unit="cases",
 )
