@@ -99,7 +99,10 @@ def heatmap(
     """An annotated matrix; ``centre`` makes the colours diverge around that value."""
     values = np.asarray(values)
     if ax is None:
-        _, (ax,) = panels(width=1.8 + 0.55 * len(columns), height=1.2 + 0.4 * len(rows))
+        longest = max(map(len, map(str, columns)), default=0)
+        below = 0.09 * longest if longest > 8 else 0  # inches: long names are turned
+        height = 1.2 + 0.4 * len(rows) + below
+        _, (ax,) = panels(width=1.8 + 0.55 * len(columns), height=height)
     look: dict[str, Any] = {
         "cmap": SEQUENTIAL if centre is None else DIVERGING,
         "center": centre,
