@@ -24,5 +24,5 @@ with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
     for name, heading in (("verdict", "Audit of"), ("asked", "What was asked")):
         page.get_by_role("heading", name=heading).evaluate("node => node.scrollIntoView()")
         picture = Image.open(io.BytesIO(page.screenshot()))
-        picture.save(HERE / f"audit_{name}.webp", quality=70)
+        picture.save(HERE / f"audit_{name}.webp", quality=60, method=6)
     browser.close()
