@@ -4,7 +4,7 @@
 what went, and what accuracy and success are before and after. The cut rules in
 ``nclib.correction.verdict`` were fixed on the first rows of ``--datasets digits signs``, with two
 looks at CIFAR-10 that are named there. Finished rows are kept. About ten seconds of CPU time a row
-on the digits, two minutes on 4,000 signs.
+on the digits, two minutes on 4,000 signs; ``--datasets "1000 signs"`` and the like are small sets.
 
 ``--controls`` plants known poison in clean sets instead and counts what the whole procedure finds
 there, and whom it accuses: data/results/transplant_controls.csv; half a minute a seed on digits.
@@ -37,6 +37,7 @@ ATTACKS += [("blended", 0.01), ("blended", 0.05), ("blended", 0.2), ("flip", 0.0
 ATTACKS += [("sticker", 0.01), ("sticker", 0.1), ("wanet", 0.05), ("wanet", 0.2)]
 ATTACKS += [("clean_label", 0.02), ("sig", 0.02), ("roaming", 0.1), ("roaming_three", 0.05)]
 ATTACKS += [("roaming_one", 0.05), ("one_source", 0.05)]
+SMALL = {"400 signs": (400, 32), "600 signs": (600, 32), "1000 signs": (1000, 24)}  # images, size
 COLOUR = {"sticker"}  # attacks that only the drawn signs know
 KEY = ("dataset", "attack", "rate", "seed")
 INNOCENT, SHUFFLED = "a class without a trigger, accused", "a class of shuffled groups, accused"
@@ -179,6 +180,10 @@ def run(dataset: str, attack: str, rate: float, seed: int, folder: Path) -> None
 
 def loaded(dataset: str, seed: int, dev: torch.device) -> tuple[ImageSet, ImageSet, int]:
     """Training set, test set, and how many epochs a network sees the first."""
+    if dataset in SMALL:
+        count, size = SMALL[dataset]
+        found = data.load("signs", n_train=count, n_test=800, size=size, seed=seed, device=dev)
+        return *found, 12
     n_train, n_test, epochs, size, *_ = SIZES.get(dataset, SIZES["cifar10"])
     train, test = data.load(
         dataset, n_train=n_train, n_test=n_test, size=size, seed=seed, device=dev
