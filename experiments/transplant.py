@@ -4,7 +4,8 @@
 what went, and what accuracy and success are before and after. The cut rules in
 ``nclib.correction.verdict`` were fixed on the first rows of ``--datasets digits signs``, with two
 looks at CIFAR-10 that are named there. Finished rows are kept. About ten seconds of CPU time a row
-on the digits, two minutes on 4,000 signs; ``--datasets "1000 signs"`` and the like are small sets.
+on the digits, two minutes on 4,000 signs; ``--datasets "1000 signs"`` and the like are small
+sets, with rows in transplant_small.csv.
 
 ``--controls`` plants known poison in clean sets instead and counts what the whole procedure finds
 there, and whom it accuses: data/results/transplant_controls.csv; half a minute a seed on digits.
@@ -164,7 +165,8 @@ def main() -> None:
 
 def run(dataset: str, attack: str, rate: float, seed: int, folder: Path) -> None:
     """Measure one row and its groups, unless the row is there."""
-    table, dev = Table("transplant", KEY, folder), device.pick()
+    name = "transplant_small" if dataset in SMALL else "transplant"
+    table, dev = Table(name, KEY, folder), device.pick()
     key = {"dataset": dataset.split("/")[-1], "attack": attack, "rate": rate, "seed": seed}
     if table.has(**key):
         return
@@ -173,7 +175,7 @@ def run(dataset: str, attack: str, rate: float, seed: int, folder: Path) -> None
     row, tested = measured(poison(train, attack, rate, epochs, seed), test, attack, epochs, seed)
     row |= {"seconds": round(time.perf_counter() - start, 1)}
     if tested:
-        Table("transplant_groups", (*KEY, "number"), folder).append(*(key | g for g in tested))
+        Table(f"{name}_groups", (*KEY, "number"), folder).append(*(key | g for g in tested))
     table.append(key | row | facts(dev))
     print(*key.values(), row["call"], row["classes"], round(row["seconds"]), "s", flush=True)
 
