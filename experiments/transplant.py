@@ -174,8 +174,8 @@ def run(dataset: str, attack: str, rate: float, seed: int, folder: Path) -> None
     train, test, epochs = loaded(dataset, seed, dev)
     row, tested = measured(poison(train, attack, rate, epochs, seed), test, attack, epochs, seed)
     row |= {"seconds": round(time.perf_counter() - start, 1)}
-    if tested:
-        Table(f"{name}_groups", (*KEY, "number"), folder).append(*(key | g for g in tested))
+    if tested and dataset not in SMALL:
+        Table("transplant_groups", (*KEY, "number"), folder).append(*(key | g for g in tested))
     table.append(key | row | facts(dev))
     print(*key.values(), row["call"], row["classes"], round(row["seconds"]), "s", flush=True)
 
