@@ -251,10 +251,10 @@ def run(job: tuple[str, str, float, int], folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         try:
             apart(prepared, name, kind, rate, seed, Path(place))
-        except ValueError as error:  # a rate that the class cannot fill
+            row = apart(audited, kind, seed, Path(place))
+        except ValueError as error:  # a rate that the classes cannot fill, or that empties them
             print(*job, error, flush=True)
             return
-        row = apart(audited, kind, seed, Path(place))
     table.append(key | row | facts(pick()))
     print(*job, row["call"], row["accused"], row["cpu_seconds"], "s", flush=True)
 
