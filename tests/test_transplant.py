@@ -384,3 +384,12 @@ def test_an_odd_half_of_a_class_accuses_nobody():
     finding = verdict.findings[0]
     assert finding.call == "unclear" and finding.success > 0.5 > finding.kin
     assert verdict.call == "cannot tell" and "[5]" in verdict.reason
+
+
+def test_too_few_images_show_no_kin():
+    draw = torch.Generator().manual_seed(0)
+    many, few = (
+        torch.randn(80, 64, generator=draw),
+        torch.randn(crowds.AXES - 1, 64, generator=draw),
+    )
+    assert crowds.kinship(many[:30], many, few) == 0.0 == crowds.kinship(many[:30], few, many)

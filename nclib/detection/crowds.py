@@ -48,6 +48,8 @@ def variety(members: Tensor, seen: Tensor, sizes: Tensor) -> Tensor:
 def kinship(group: Tensor, other: Tensor, own: Tensor) -> float:
     """The share of a group that varies as another class does, and not as the rest of its own.
 
+    0 where one of the two has fewer than ``AXES`` images, for then it is not known how it varies.
+
     Of ``group``, ``other`` and ``own``, images ``[n, ...]``, the means are taken away. Which of two
     Gaussians, with the covariances of ``other`` and ``own`` on their first ``AXES`` axes, has each
     image of the group rather come from? Both are fitted to as many images: to as many as the
@@ -55,6 +57,8 @@ def kinship(group: Tensor, other: Tensor, own: Tensor) -> float:
     """
     group, other, own = (x.detach().cpu().flatten(1).double() for x in (group, other, own))
     size = min(len(other), len(own))
+    if size < AXES:
+        return 0.0
     other, own = (x[torch.linspace(0, len(x) - 1, size).long()] for x in (other, own))
     group, other, own = (x - x.mean(0) for x in (group, other, own))
     axes = main_axes(torch.cat([other, own]), AXES)
