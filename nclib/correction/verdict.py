@@ -112,7 +112,8 @@ def transplant(
        backdoor, if the first does not give the group its label either. What sets honest images
        apart works with both. Where the first group is honest, the next gets its turn. Nobody is
        accused where five images lose their label by chance, or where the class is so small that
-       the second model does not know it.
+       the second model does not know it, or of a group that looks like one other class and does
+       not vary as that class does (``detection.crowds.kinship``).
     3. The accused groups, each completed out of fold, leave, and what is left is searched again.
        Last, wrong labels are looked for (``detection.mislabelled``).
     4. Where nobody is accused, a trigger may be there that no mean image carries, and in an accused
@@ -274,14 +275,13 @@ def _finding(
     call = calls[read]
     # what looks like other classes for sure was relabelled; of two halves that both turn strangers
     # the honest one, where only a trigger is left to teach the class, looks like none
-    likely = (training.predict(judges[1], x).softmax(1).amax(1).mean() for x in (own, images))
-    sure = float(next(likely) / next(likely))
+    likely, usual = (training.predict(judges[1], x).softmax(1) for x in (own, images))
+    sure, seen = float(likely.amax(1).mean() / usual.amax(1).mean()), likely.argmax(1).cpu()
     success, without, control, base = rates.tolist()
     nearly_all = source is None and success >= ALL and without - base <= NONE * success
     needed = SURE if source is None else SURE_ONE
     if part > HALF:
         needed = 0 if nearly_all else SURE_HALF
-    seen = training.predict(judges[1], own).argmax(1).cpu()
     many, kin = kinds(seen, label), _kin(data, label, group, seen)
     if call == "backdoor" and (sure < needed if kin != kin else kin < KIN):
         call = "unclear"
@@ -302,8 +302,8 @@ def _kin(data: ImageSet, label: int, group: Tensor, seen: Tensor) -> float:
         return torch.nan
     rest = labels == label
     rest[group] = False
-    small = adaptive_avg_pool2d(data.images, GRID).cpu()
-    return kinship(small[group], small[labels == lost.mode().values], small[rest])
+    parts = (group, labels == lost.mode().values, rest)
+    return kinship(*(adaptive_avg_pool2d(data.images[p.to(data.device)], GRID) for p in parts))
 
 
 def _call(rates: list[float], least: float, lost: bool, blind: bool) -> str:
