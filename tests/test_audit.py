@@ -26,6 +26,7 @@ from nclib.__main__ import main
 from nclib.audit import engine, looks, progress, reading, sources
 from nclib.audit.named import named
 from nclib.audit.page import command
+from nclib.audit.result import STRANGE
 from nclib.data import ImageSet
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -658,3 +659,26 @@ def test_a_fault_of_the_program_is_an_error_and_not_a_suspicion(monkeypatch, cap
     monkeypatch.setitem(sys.modules, "nclib.audit.command", None)  # a package is missing
     monkeypatch.delattr("nclib.audit.command")
     assert main(["audit", "anything"]) == 2 and "audit: " in capsys.readouterr().err
+
+
+def test_what_the_page_says_of_strange_groups_is_counted():
+    """Groups of at most half a class, of poison in sets called clean, and honest ones anywhere."""
+    folder = Path(__file__).parents[1] / "data" / "results"
+    calls, counts = {}, {"poison": [], "honest": []}
+    with (folder / "transplant.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            calls[row["dataset"], row["attack"], float(row["rate"]), row["seed"]] = row["call"]
+    with (folder / "transplant_groups.csv").open(encoding="utf-8") as file:
+        for group in csv.DictReader(file):
+            if not group["keeps_control"] or float(group["part"]) > 0.5:
+                continue
+            key = group["dataset"], group["attack"], float(group["rate"]), group["seed"]
+            kind = "poison" if float(group["purity"]) > 0.5 else "honest"
+            if kind == "honest" or calls[key] == "clean":
+                cut = STRANGE * float(group["keeps_control"])
+                counts[kind].append(float(group["keeps"]) <= cut)
+    saw, of, wrong, honest = (
+        count(counts[kind]) for kind in ("poison", "honest") for count in (sum, len)
+    )
+    page = (folder.parents[1] / "nclib" / "audit" / "templates" / "body.html").read_text("utf-8")
+    assert f"saw {saw} of {of} such groups and held {wrong} of {honest} honest ones" in page
