@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -273,23 +274,34 @@ def _finding(
     read = int(SERIOUS.index(calls[1]) > SERIOUS.index(calls[0]))
     source, rates = ((None, whole), (best, one))[read]
     call = calls[read]
-    # what looks like other classes for sure was relabelled; of two halves that both turn strangers
-    # the honest one, where only a trigger is left to teach the class, looks like none
     likely, usual = (training.predict(judges[1], x).softmax(1) for x in (own, images))
     sure, seen = float(likely.amax(1).mean() / usual.amax(1).mean()), likely.argmax(1).cpu()
-    success, without, control, base = rates.tolist()
-    nearly_all = source is None and success >= ALL and without - base <= NONE * success
-    needed = SURE if source is None else SURE_ONE
-    if part > HALF:
-        needed = 0 if nearly_all else SURE_HALF
     many, kin = kinds(seen, label), _kin(data, label, group, seen)
-    if call == "backdoor" and (sure < needed if kin != kin else kin < KIN):
+    if call == "backdoor" and not _relabelled(source, part, rates.tolist(), sure, kin):
         call = "unclear"
     mask = torch.zeros(len(data), dtype=torch.bool)
     mask[group] = True
     pictures = added.cpu(), recovered(data, mask, judges[1])
-    evidence = (success, without, control, base, float(keeps), float(keeps_control), sure)
+    evidence = (*rates.tolist(), float(keeps), float(keeps_control), sure)
     return Finding(label, mask, *pictures, source, *evidence, many, kin, call)
+
+
+def _relabelled(
+    source: int | None, part: float, rates: list[float], sure: float, kin: float
+) -> bool:
+    """Whether the images of a group are likely those of other classes.
+
+    What looks like other classes for sure was relabelled; of two halves of a class that both turn
+    strangers the honest one, where only a trigger is left to teach the class, looks like none.
+    What looks like one class only has to be its kin.
+    """
+    if not math.isnan(kin):  # it was asked for
+        return kin >= KIN
+    success, without, _, base = rates
+    if part > HALF:
+        nearly_all = source is None and success >= ALL and without - base <= NONE * success
+        return nearly_all or sure >= SURE_HALF
+    return sure >= (SURE if source is None else SURE_ONE)
 
 
 def _kin(data: ImageSet, label: int, group: Tensor, seen: Tensor) -> float:
