@@ -282,7 +282,8 @@ def _finding(
     mask = torch.zeros(len(data), dtype=torch.bool)
     mask[group] = True
     pictures = added.cpu(), recovered(data, mask, judges[1])
-    evidence = (*rates.tolist(), float(keeps), float(keeps_control), sure)
+    success, without, control, base = rates.tolist()
+    evidence = (success, without, control, base, float(keeps), float(keeps_control), sure)
     return Finding(label, mask, *pictures, source, *evidence, many, kin, call)
 
 
