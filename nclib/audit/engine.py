@@ -99,10 +99,8 @@ def _checks(
     seed, controls = audit.options["seed"], audit.options["controls"]
     first = look(audit.source, audit.options["size"], audit.options["limit"])
     steps = _steps(first.most, audit.options["epochs"])
-    for name in (
-        model,
-        audit.options["build"],
-    ):  # what is missing is said before the files are read
+    # what is missing is said before the files are read
+    for name in (model, audit.options["build"]):
         if isinstance(name, str) and ":" in name:
             package(name)
     bar.plan(len(audit.source), first.most * steps["epochs"], controls)

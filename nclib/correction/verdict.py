@@ -276,7 +276,8 @@ def _finding(
     call = calls[read]
     likely, usual = (training.predict(judges[1], x).softmax(1) for x in (own, images))
     sure, seen = float(likely.amax(1).mean() / usual.amax(1).mean()), likely.argmax(1).cpu()
-    many, kin = kinds(seen, label), _kin(data, label, group, seen)
+    many = kinds(seen, label)
+    kin = _kin(data, label, group, seen) if many < NARROW else math.nan
     if call == "backdoor" and not _relabelled(source, part, rates.tolist(), sure, kin):
         call = "unclear"
     mask = torch.zeros(len(data), dtype=torch.bool)
@@ -306,13 +307,14 @@ def _relabelled(
 
 
 def _kin(data: ImageSet, label: int, group: Tensor, seen: Tensor) -> float:
-    """How much of a group is kin to the one class that it is ``seen`` as; NaN where not to one."""
+    """How much of a group is kin to the class that most of it is ``seen`` as.
+
+    NaN where it keeps its label, or where there are too few other classes to tell.
+    """
     labels, lost = data.labels.cpu(), seen[seen != label]
-    others = (
-        labels.bincount(minlength=data.num_classes).double().index_fill_(0, torch.tensor(label), 0)
-    )
-    if not len(lost) or kinds(seen, label) >= NARROW or breadth(others[None]) < FEW:
-        return torch.nan
+    others = labels[labels != label].bincount().double()
+    if not len(lost) or breadth(others[None]) < FEW:
+        return math.nan
     rest = labels == label
     rest[group] = False
     parts = (group, labels == lost.mode().values, rest)

@@ -34,10 +34,7 @@ def transfer(
         axes[1].annotate(
             name,
             (1, value),
-            xycoords=(
-                "axes fraction",
-                "data",
-            ),  # beside the axes: inside, the curves run through it
+            xycoords=("axes fraction", "data"),  # inside the axes the curves run through it
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
