@@ -10,6 +10,7 @@ folder beside OUT.tar.gz, from which the next run goes on after a kill.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tarfile
@@ -21,10 +22,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from experiments.photographs import (
     Photographs,
     attacks,
+    board,
     collapse,
     features,
     layers,
@@ -129,6 +132,11 @@ def purification_job(photos: Photographs, out: Path, left: Left, *defences: str)
                 purification.run(photos, purification.table(out), attack, defence)
 
 
+def board_job(photos: Photographs, out: Path, left: Left, *poisons: str) -> None:
+    """The board's cells of these poisons; first what decides, then the rivals."""
+    board.run(photos, out, poisons, left)
+
+
 AIMED = ("bullseye_polytope", "gradient_matching")
 # name, value, function: the higher the value, the earlier it runs. Seconds on one H100: estimates
 # for a process that has it to itself; eight side by side took five times as long.
@@ -140,7 +148,12 @@ JOBS: list[tuple[str, float, Job]] = [
     ("poisons: backdoors", 8.9, lambda *job: poisons_job(*job, poisons.backdoors, 0)),
     ("stored features", 8.8, features_job),  # 25 s: three trainings
     ("layers", 8.7, layers_job),  # 25 s: one training, 90 tests on the CPU
+    # 45 s: one network trained on noisy steps, two victims
+    ("poisons: robust surrogate", 6.2, lambda *job: poisons_job(*job, poisons.hardened_well, 0)),
     # 35 s: three trainings, 10 s for the noise
+    # 100 s a poison, a third of it the transplant test; its splits are done on the CPU
+    ("board: clean, badnets", 8.6, lambda *job: board_job(*job, "clean", "badnets")),
+    ("board: blended", 8.5, lambda *job: board_job(*job, "blended", "wanet", "adaptive_blend")),
     ("poisons: narcissus", 6, lambda *job: poisons_job(*job, poisons.narcissus, 0)),
     # 90 s: four trainings, then 3 to 5 s for each of eight victims of both attacks
     ("poisons: transfer", 5.5, lambda *job: poisons_job(*job, poisons.transfer, *AIMED)),
@@ -195,7 +208,7 @@ def run(
     end, folder = time.monotonic() + 60 * minutes, out.with_name(out.name.split(".")[0])
     folder.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
-    photos, failed = _unpacked(archive, images), []
+    photos, failed = _unpacked(archive, images, folder), []
     jobs = [job for job in JOBS if only is None or job[0] in only]
     for name, _, job in sorted(jobs, key=lambda entry: -entry[1]):
         left = end - time.monotonic()
@@ -217,16 +230,18 @@ def run(
     return failed
 
 
-def _unpacked(archive: Path, images: int | None) -> Photographs:
-    """The photographs in the archive, or in the folder, on the device."""
+def _unpacked(archive: Path, images: int | None, folder: Path) -> Photographs:
+    """The photographs on the device; an archive is unpacked into ``folder``, and stays there."""
     sizes = {"n_train": images, "n_test": images and images // 4}
-    with tempfile.TemporaryDirectory() as place:
-        if not archive.is_dir():
-            with tarfile.open(archive) as file:
-                file.extractall(place, filter="data")
-        place = archive if archive.is_dir() else Path(place)
-        root = next(p.parent for p in sorted(place.rglob("train")))
-        return photographs(f"folder:{root}", device.pick(), **sizes)
+    place = archive if archive.is_dir() else folder / "images"
+    with FileLock(folder / "images.lock"):  # a process beside this one waits, and then reads
+        if not place.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as draft, tarfile.open(archive) as file:
+                file.extractall(draft, filter="data")
+                os.replace(draft, place)
+                Path(draft).mkdir()  # for its end
+    root = next(p.parent for p in sorted(place.rglob("train")))
+    return photographs(f"folder:{root}", device.pick(), **sizes)
 
 
 def take(archive: Path, results: Path = RESULTS) -> None:
@@ -238,6 +253,8 @@ def take(archive: Path, results: Path = RESULTS) -> None:
             if rows:
                 Table(name, key, results).append(*rows)
                 print(f"{name}: {len(rows)} rows")
+        if board.take(Path(place) / "results", results):
+            print("scoreboard: rows")
         for found in (Path(place) / "results" / name for name in FILES):
             if found.exists():
                 with places.whole(results / found.name) as draft:

@@ -10,6 +10,7 @@ from nclib.defenses.adversarial_training import (
     ascend,
     fast_training,
     noise,
+    noisy_fast_training,
     pgd_training,
     trades,
 )
@@ -53,7 +54,13 @@ def test_without_a_budget_every_loss_is_the_clean_one(digits):
     model = models.build("mlp", train, widths=(16,)).eval()
     x, y = train.images[:64], train.labels[:64]
     clean = cross_entropy(model(x), y)
-    for loss in (pgd_training(0.0), fast_training(0.0), trades(0.0), trades(0.3, beta=0.0)):
+    for loss in (
+        pgd_training(0.0),
+        fast_training(0.0),
+        noisy_fast_training(0.0),
+        trades(0.0),
+        trades(0.3, beta=0.0),
+    ):
         torch.testing.assert_close(loss(model, x, y), clean)
 
 
@@ -93,7 +100,7 @@ def test_pgd_training_buys_robustness_that_clean_training_lacks(digits):
 def test_a_run_with_these_losses_repeats_and_is_kept(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("NCLIB_CACHE", str(tmp_path))
     train = digits[0].subset(torch.arange(200))
-    for loss in (pgd_training, fast_training, trades):
+    for loss in (pgd_training, fast_training, noisy_fast_training, trades):
         runs = []
         for cache in (False, True, True):
             model = models.build("mlp", train, widths=(8,))
@@ -103,7 +110,7 @@ def test_a_run_with_these_losses_repeats_and_is_kept(digits, tmp_path, monkeypat
         assert torch.equal(runs[0].model.fc.weight, runs[2].model.fc.weight)
 
 
-@pytest.mark.parametrize("maker", [pgd_training, fast_training, trades])
+@pytest.mark.parametrize("maker", [pgd_training, fast_training, noisy_fast_training, trades])
 @pytest.mark.parametrize("options", [{"eps": -0.1}, {"eps": float("nan")}, {"eps": 1, "alpha": -1}])
 def test_bad_sizes_are_refused(maker, options):
     with pytest.raises(ValueError, match="eps|alpha"):

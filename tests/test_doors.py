@@ -79,6 +79,7 @@ QUICK = {"epochs": 1, "progress": False, "cache": False}
 LOSSES = {
     "pgd_training": adversarial_training.pgd_training(0.1, steps=2),
     "fast_training": adversarial_training.fast_training(0.1),
+    "noisy_fast_training": adversarial_training.noisy_fast_training(0.1),
     "trades": adversarial_training.trades(0.1, steps=2),
 }
 

@@ -1,5 +1,6 @@
 """Experiments on photographs: a dry run of the ten minutes of a GPU, on a CPU and 200 images."""
 
+import os
 import tarfile
 
 import pytest
@@ -16,7 +17,7 @@ from experiments.photographs import (
     speed,
 )
 from experiments.table import Table
-from nclib import detection, models, places, training
+from nclib import detection, models, places, scoreboard, training
 from nclib.course import photographs as kept
 from nclib.course import stored
 
@@ -44,6 +45,13 @@ def test_the_ten_minutes_of_a_gpu_in_a_dry_run(tree, tmp_path, monkeypatch):
     names = [name for name, *_ in gpu.JOBS if not name.startswith(elsewhere)]
     assert gpu.run(archive, out, minutes=60, images=200, only=names) == []
     gpu.take(out, tmp_path / "results")
+    rows = scoreboard.Store(tmp_path / "results" / "scoreboard.csv").rows.values()
+    assert {(r["dataset"], r["poison"], r["method"]) for r in rows} == {
+        ("cifar10_whole", poison, method)
+        for poison in ("badnets", "adaptive_blend")
+        for method in ("none", "oracle")
+    }
+    assert {r["source"] for r in rows} == {"JPEG copies"} and "NCLIB_CIFAR10" not in os.environ
     (row,) = Table("photographs_speed", speed.KEY, tmp_path / "results").rows.values()
     assert float(row["tflop"]) == pytest.approx(0.14, abs=0.01)  # 200 images, .71 GFLOP each
     rows = Table("photographs_collapse", collapse.KEY, tmp_path / "results").rows.values()
@@ -73,7 +81,7 @@ def poison_rows(table):
     count = {name: [r for r in rows if r["attack"] == name] for name in {r["attack"] for r in rows}}
     found = {name: len(part) for name, part in count.items()}
     single = {"gradient_matching": 3, "bullseye_polytope": 3}  # scratch, two boxes
-    shown = {"badnets": 2, "blended": 1, "wanet": 1, "sig": 1, "hardened": 2, "narcissus": 6}
+    shown = {"badnets": 2, "blended": 1, "wanet": 1, "sig": 1, "hardened": 4, "narcissus": 6}
     assert found == shown | single
     numbers = ("accuracy", "control_accuracy", "success", "control_success")
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in numbers)

@@ -21,6 +21,7 @@ class Photographs:
     train: ImageSet
     test: ImageSet
     source: str
+    name: str  # under which ``data.load`` found them
 
     @property
     def dry(self) -> bool:
@@ -41,7 +42,7 @@ def photographs(
     source = "JPEG copies" if name.startswith("folder:") else "original"
     # a folder comes class by class, and the fast network whitens by the first images
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    return Photographs(train.subset(order), test, source)
+    return Photographs(train.subset(order), test, source, name)
 
 
 def widths(train: ImageSet) -> tuple[int, int, int]:

@@ -16,13 +16,13 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from experiments.photographs import Photographs, clean, photographs, trained, widths
+from experiments.photographs import Photographs, attacks, clean, photographs, trained, widths
 from experiments.poisons import aims
 from experiments.table import RESULTS, Table, facts
 from nclib import device, poisons
@@ -38,6 +38,12 @@ BIRD = 2  # the target of Narcissus, there and here
 Left = Callable[[], float]
 Backdoor = Callable[[ImageSet, nn.Module, int], PoisonedSet]  # data, surrogate, seed
 
+
+def hardened(data: ImageSet, surrogate: nn.Module, seed: int, eps: float) -> PoisonedSet:
+    """Turner's clean-label attack on 5% of the class, each image moved within ``eps`` first."""
+    return poisons.clean_label_backdoor(data, surrogate, 0.05, eps=eps, steps=50, seed=seed)
+
+
 DIRTY: dict[tuple[str, str], Backdoor] = {
     ("badnets", "10%"): lambda data, _, seed: poisons.badnets(data, 0.1, seed=seed),
     ("badnets", "1%"): lambda data, _, seed: poisons.badnets(data, 0.01, seed=seed),
@@ -49,14 +55,15 @@ CLEAN: dict[tuple[str, str], Backdoor] = {
     ("hardened", "5%, eps 8/255"): lambda *given: hardened(*given, eps=8 / 255),
     ("hardened", "5%, eps 16/255"): lambda *given: hardened(*given, eps=16 / 255),
 }
+# its authors harden on an adversarially trained network
+ROBUST: dict[tuple[str, str], Backdoor] = {
+    ("hardened", f"5%, eps {eps}/255, robust surrogate"): partial(hardened, eps=eps / 255)
+    for eps in (8, 16)
+}
 
 
 def table(folder: Path = RESULTS) -> Table:
     return Table("photographs_poisons", KEY, folder)
-
-
-def hardened(data: ImageSet, surrogate: nn.Module, seed: int, eps: float) -> PoisonedSet:
-    return poisons.clean_label_backdoor(data, surrogate, 0.05, eps=eps, steps=50, seed=seed)
 
 
 def backdoors(
@@ -65,16 +72,23 @@ def backdoors(
     seed: int,
     left: Left,
     kinds: dict[tuple[str, str], Backdoor] = DIRTY | CLEAN,
+    robust: bool = False,
 ) -> None:
-    """One row for each backdoor; the surrogate is a clean network of another seed."""
+    """One row for each backdoor; the surrogate is another seed's clean network, or ``robust``."""
     for (attack, variant), make in kinds.items():
         key = named(photos, attack, "scratch", variant, seed)
         if rows.has(**key) or left() < 30:
             continue
-        surrogate, start = clean(photos, seed + 1), time.perf_counter()
+        surrogate = attacks.trained(photos, attacks.ROBUST) if robust else clean(photos, seed + 1)
+        start = time.perf_counter()
         bad = make(photos.train, surrogate, seed)
         crafted = time.perf_counter() - start
         add(photos, rows, key, bad, victim(bad, seed), seed, crafted)
+
+
+def hardened_well(photos: Photographs, rows: Table, seed: int, left: Left) -> None:
+    """The clean-label rows whose surrogate is robust."""
+    backdoors(photos, rows, seed, left, ROBUST, robust=True)
 
 
 def narcissus(photos: Photographs, rows: Table, seed: int, left: Left) -> None:
@@ -218,6 +232,7 @@ def main() -> None:
 
 SETTINGS = {
     "backdoors": backdoors,
+    "robust surrogate": hardened_well,
     "narcissus": narcissus,
     "transfer": transfer,
     "from scratch": scratch,

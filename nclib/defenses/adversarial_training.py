@@ -61,6 +61,29 @@ def fast_training(
 
 
 @numbers
+def noisy_fast_training(
+    eps: float, alpha: float | None = None, k: float = 2.0, seed: int = 0
+) -> Loss:
+    """Train on noise of ``k`` eps and one signed step from there; N-FGSM (arXiv 2202.01181).
+
+    De Jorge et al. 2022: the step is not cut back to the ball of ``eps``, and the noise is larger
+    than it; with both a single step does not overfit catastrophically at their settings.
+    ``alpha=None`` means ``eps``, the paper's. Raises ``ValueError`` for a negative number.
+    """
+    alpha, far = _step(eps, eps if alpha is None else alpha, 1), number(k, "k", 0) * eps
+
+    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def objective(x: Tensor) -> Tensor:
+            return cross_entropy(model(x), labels, reduction="sum")
+
+        start = images + far * noise(images, seed)
+        hostile = ascend(model, objective, images, start, far + alpha, alpha, 1)
+        return cross_entropy(model(hostile), labels)
+
+    return loss
+
+
+@numbers
 def trades(
     eps: float, beta: float = 6.0, alpha: float | None = None, steps: int = 5, seed: int = 0
 ) -> Loss:

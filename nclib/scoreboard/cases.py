@@ -64,6 +64,9 @@ def prepare(dataset: str, poison: str, rate: float, seed: int, *, whole: bool = 
         device=place,
     )
     train, test = replace(train, name=dataset), replace(test, name=dataset)
+    if arch == "fast":  # a folder comes class by class, and the network whitens by the first images
+        draw = torch.Generator().manual_seed(seed)
+        train = train.subset(torch.randperm(len(train), generator=draw))
     given = torch.zeros(len(test), dtype=torch.bool)
     given[data.stratified(test.labels, round(SPARE * len(train)), seed)] = True
     spare, test = test.subset(given.to(test.device)), test.subset(~given.to(test.device))
