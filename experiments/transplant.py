@@ -1,7 +1,7 @@
 """The transplant test, attack by attack: data/results/transplant.csv.
 
 ``make results-transplant`` walks data set x attack x rate x seed. A row says what the verdict was,
-what went, and what accuracy and success are before and after. The cut rules in
+what went, and what accuracy and success are before, after, and without any poison (``_oracle``). The cut rules in
 ``nclib.correction.verdict`` were fixed on the first rows of ``--datasets digits signs``, with two
 looks at CIFAR-10 that are named there. Finished rows are kept. About ten seconds of CPU time a row
 on the digits, two minutes on 4,000 signs; ``--datasets "1000 signs"`` and the like are small
@@ -106,6 +106,7 @@ def measured(
     after = before
     if verdict.mask.any():
         after = victim(correction.remove(train, verdict.mask), epochs, seed + 201)
+    oracle = victim(train.subset(~train.is_poisoned), epochs, seed + 202)
     bad, mask = train.harmful.cpu(), verdict.mask
     innocent = ~train.is_poisoned.cpu()
     row = {
@@ -115,7 +116,7 @@ def measured(
         "tpr": float((mask & bad).sum() / bad.sum().clamp_min(1)),
         "fpr": float((mask & innocent).sum() / innocent.sum()),
     }
-    for name, model in (("", before), ("_after", after)):
+    for name, model in (("", before), ("_after", after), ("_oracle", oracle)):
         found = correction.outcome(model, test, train)
         row |= {k + name: found[k] for k in ("accuracy", "asr") if k in found}
     if verdict.findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -58,6 +58,9 @@ CHANCE = 0.05
 # Where the others are as many as FEW, it is poison if so much of it varies as that one class does
 # (honest halves of a class: .79 at most, poison from one class .92 at least; below it is unclear).
 NARROW, FEW, KIN = 2.0, 4.0, 0.9
+# Where so many classes are accused, a group elsewhere that loses its label is accused with them:
+# set on digits, seed 0, with every class a target. No row with one or two targets is concerned.
+MANY = 3
 KNOWN = 0.1  # of its class a control that knows less says nothing of triggers either
 WRONG, UNSURE = 0.01, 0.1  # fewer wrong labels are none; with a bound above, who knows
 LEAST = 0.15  # labels agree with the features so much more often than by chance
@@ -116,6 +119,7 @@ def transplant(
        the second model does not know it, or of a group that looks like one other class and does
        not vary as that class does (``detection.crowds.kinship``).
     3. The accused groups, each completed out of fold, leave, and what is left is searched again.
+       Where three classes and more are accused, a group elsewhere that loses its label is, too.
        Last, wrong labels are looked for (``detection.mislabelled``).
     4. Where nobody is accused, a trigger may be there that no mean image carries, and in an accused
        class there may be more of it. Then the cut of each such class that looks most evenly like
@@ -151,6 +155,11 @@ def transplant(
             keep = keep & ~finding.group
         if not guilty:
             break
+    if len({f.label for f in accused}) >= MANY:
+        for finding in filter(_lost, found):
+            accused.append(replace(finding, call="backdoor"))
+            keep = keep & ~finding.group
+        found = [f for f in found if not _lost(f)]
     wrong = _wrong(data, features, met, keep)
     asked = {f.label for f in accused} or set(range(data.num_classes))
     strange = crowds(lab, views[0], asked, ~keep, wrong.mask, permute)
@@ -235,6 +244,12 @@ def _examine(
 def _gravity(finding: Finding) -> tuple[int, bool, float]:
     """Of two groups of a class, the graver: poison from many classes before what looks like one."""
     return SERIOUS.index(finding.call), finding.kinds >= NARROW, finding.sure
+
+
+def _lost(finding: Finding) -> bool:
+    """Whether a group that is not accused loses its label where random images keep theirs."""
+    known, least = finding.keeps_control > KNOWN, KEEPS * finding.keeps_control
+    return finding.call != "backdoor" and known and finding.keeps <= least
 
 
 def _open(finding: Finding, data: ImageSet) -> bool:
