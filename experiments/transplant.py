@@ -1,11 +1,11 @@
 """The transplant test, attack by attack: data/results/transplant.csv.
 
 ``make results-transplant`` walks data set x attack x rate x seed. A row says what the verdict was,
-what went, and what accuracy and success are before, after, and without any poison (``_oracle``). The cut rules in
-``nclib.correction.verdict`` were fixed on the first rows of ``--datasets digits signs``, with two
-looks at CIFAR-10 that are named there. Finished rows are kept. About ten seconds of CPU time a row
-on the digits, two minutes on 4,000 signs; ``--datasets "1000 signs"`` and the like are small
-sets, with rows in transplant_small.csv.
+what went, and what accuracy and success are before, after, and without any poison (``_oracle``).
+The cut rules in ``nclib.correction.verdict`` were fixed on the first rows of ``--datasets digits
+signs``, with two looks at CIFAR-10 that are named there. Finished rows are kept. About ten seconds
+of CPU time a row on the digits, two minutes on 4,000 signs; ``--datasets "1000 signs"`` and the
+like are small sets, with rows in transplant_small.csv.
 
 ``--controls`` plants known poison in clean sets instead and counts what the whole procedure finds
 there, and whom it accuses: data/results/transplant_controls.csv; half a minute a seed on digits.
