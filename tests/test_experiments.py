@@ -48,16 +48,35 @@ def test_a_cuda_device_with_a_number_gets_the_large_jobs(name, monkeypatch, tmp_
 
 def test_certified_says_where_its_rows_come_from(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(device, "pick", lambda: torch.device("cuda:0"))
-    monkeypatch.setattr("sys.argv", ["x", "--seeds", "0", "--datasets", "digits"])
+    monkeypatch.setattr("sys.argv", ["x", "--seeds", "0", "--datasets", "digits", "signs"])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "card")
     monkeypatch.setattr(certified, "Table", lambda *args: Table(*args, folder=tmp_path))
-    monkeypatch.setattr(certified, "partitioned", lambda *_: {})
-    monkeypatch.setattr(certified, "smoothed", lambda *_: {})
+    for name in ("partitioned", "smoothed", "unprepared"):
+        monkeypatch.setattr(certified, name, lambda *_: {})
     certified.main()
     found = Table(
         "certified", ("method", "dataset", "setting", "n", "seed"), tmp_path
     ).rows.values()
     assert {row["device"] for row in found} == {"card"}
+    assert {row["dataset"] for row in found if row["method"] in ("bare", "denoised")} == {"signs"}
+
+
+@pytest.mark.parametrize("sigma", [0.12, 0.25, 0.5])
+def test_one_step_takes_the_noise_away_if_the_diffusion_knows_it(sigma):
+    """A diffusion that knows the clean image, asked at the level whose noise is 2 sigma."""
+    clean = torch.rand(4, 3, 8, 8)
+
+    class Oracle(torch.nn.Module):
+        alpha_bar = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)
+
+        def forward(self, x, level):
+            kept = self.alpha_bar[level[0]]
+            return (x - kept.sqrt() * (2 * clean - 1)) / (1 - kept).sqrt()
+
+    step = certified.Denoised(torch.nn.Identity(), Oracle(), sigma)
+    noisy = clean + sigma * torch.randn(clean.shape)
+    assert float((step(noisy) - clean).abs().max()) < 0.02
+    assert float((noisy - clean).abs().mean()) > 0.05
 
 
 def test_the_victims_are_right_and_aimed_elsewhere():
