@@ -87,6 +87,14 @@ def test_a_sketch_and_a_word_are_compared_with_what_was_measured(shown):
     assert ("why not test", "it was not fitted") in shown[-1].rows
 
 
+def test_what_came_out_here_is_no_wrong_guess_here(shown):
+    predict("90.factor", 1)
+    reveal("90.factor", [1.4, 1.6])
+    assert [row[0] for row in shown[-1].rows if "why" in row[0]] == ["why not about 5 times"]
+    reveal("90.layers", [1, 1])
+    assert not any("why" in row[0] for row in shown[-1].rows)
+
+
 def test_a_text_that_is_not_so_here_says_it(shown):
     predict("90.factor", 3)
     reveal("90.factor", 4)

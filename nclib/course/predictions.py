@@ -47,10 +47,11 @@ def reveal(name: str, measured: object) -> None:
         ("you guessed", "nothing yet" if guess is None else _told(guess, asked))
     ]
     rows.append(("it came out", came))
-    caught = {key: why for key, why in asked.usual.items() if _matches(guess, key)}
-    for key, why in (caught or asked.usual).items():
-        rows.append((f"why not {in_words(key, asked)}", why))
     holds = _matches(result, asked.reading)
+    wrong = {k: why for k, why in asked.usual.items() if holds or not _matches(result, k)}
+    caught = {key: why for key, why in wrong.items() if _matches(guess, key)}
+    for key, why in (caught or wrong).items():
+        rows.append((f"why not {in_words(key, asked)}", why))
     if not holds:
         rows.append(("the text says", f"{in_words(asked.reading, asked)}; not so here"))
     session.elsewhere()
