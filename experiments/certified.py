@@ -29,6 +29,7 @@ POISONS = (0, 1, 2, 5, 10, 20)
 PARTS = (10, 25, 50, 100)
 SPREAD = 4  # of the finite aggregation
 SIGMA = 0.25  # in front of a network that never saw noise
+UNPREPARED = 60  # images that such a network certifies: each draw goes through the diffusion, too
 EPS = 0.5  # of the L2 attack on the smoothed vote
 
 # data set: training images, epochs, certified images at n = 1000 and at n = 10,000
@@ -75,15 +76,6 @@ def mean(values: Tensor) -> float:
     return float(values.cpu().double().mean())
 
 
-def scene(
-    dataset: str, n: int, seed: int, dev: torch.device
-) -> tuple[data.ImageSet, data.ImageSet]:
-    """Training images, and those to certify."""
-    n_train, _, some, few = SIZES[dataset]
-    train, test = data.load(dataset, n_train=n_train, device=dev)
-    return train, test.subset(data.stratified(test.labels.cpu(), some if n <= 1000 else few, seed))
-
-
 def learned(dataset: str, train: data.ImageSet, sigma: float, seed: int) -> nn.Module:
     """The small CNN, trained on noise of deviation ``sigma``; without, for 0."""
     model = models.build("cnn", train, seed=seed)
@@ -111,7 +103,9 @@ def certified(smooth: Smooth, test: data.ImageSet, n: int, seed: int, dev: torch
 
 def smoothed(dataset: str, sigma: float, n: int, seed: int, dev: torch.device) -> dict:
     """Train with noise, certify, and attack the vote inside and outside of its radius."""
-    train, test = scene(dataset, n, seed, dev)
+    n_train, _, some, few = SIZES[dataset]
+    train, test = data.load(dataset, n_train=n_train, device=dev)
+    test = test.subset(data.stratified(test.labels.cpu(), some if n <= 1000 else few, seed))
     model = learned(dataset, train, sigma, seed)
     smooth = Smooth(model, train.num_classes, sigma)
     attacker = attacks.eot(Noisy(model, sigma, seed), 8)
@@ -124,7 +118,8 @@ def smoothed(dataset: str, sigma: float, n: int, seed: int, dev: torch.device) -
 
 def unprepared(dataset: str, behind: str, n: int, seed: int, dev: torch.device) -> dict:
     """The same vote of a network that never saw noise, bare or behind a denoising step."""
-    train, test = scene(dataset, n, seed, dev)
+    train, test = data.load(dataset, n_train=SIZES[dataset][0], device=dev)
+    test = test.subset(data.stratified(test.labels.cpu(), UNPREPARED, seed))
     model = learned(dataset, train, 0, seed)
     row = {"clean_accuracy": training.accuracy(model, test)}
     if behind == "denoised":

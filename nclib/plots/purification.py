@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -95,6 +97,67 @@ def against(table: pd.DataFrame, title: str) -> Axes:
     look: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "viridis_r", "ax": ax}
     names = list(table.index), list(table.columns)
     return heatmap(table.to_numpy(), *names, title=title, x="", y="", **look)
+
+
+def grouped(table: pd.DataFrame, groups: Mapping[str, Sequence[str]], title: str) -> Figure:
+    """Heat map of ``table``: rows in named ``groups``, attacks in columns, "accuracy" beside it.
+
+    A row that the table lacks is left out, and a number that it lacks stays empty.
+    """
+    kept = {group: [row for row in rows if row in table.index] for group, rows in groups.items()}
+    names = [name for group, rows in kept.items() if rows for name in (group, *rows)]
+    shown = table.reindex(names)  # a group's own line is empty
+    attacks = shown.drop(columns="accuracy")
+    figure, (ax, side) = plt.subplots(
+        1,
+        2,
+        figsize=(4.2 + 0.75 * attacks.shape[1], 1.5 + 0.29 * len(names)),
+        width_ratios=(attacks.shape[1], 2),
+        sharey=True,
+    )
+    look: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "viridis_r", "ax": ax, "cbar": False}
+    wrapped = [fill(str(name), 11) for name in attacks]
+    heatmap(attacks.to_numpy(float), names, wrapped, title=title, x="", y="", **look)
+    ax.tick_params(axis="x", rotation=0, labelsize=8)
+    ax.grid(visible=False)
+    for tick in ax.get_yticklabels():
+        tick.set(fontweight="bold" if tick.get_text() in kept else "normal", fontsize=8)
+    place, height = np.arange(len(names)) + 0.5, shown["accuracy"].to_numpy(float)
+    side.barh(place, height, color=CLEAN, height=0.75)
+    side.tick_params(axis="y", length=0, labelleft=False)
+    side.grid(visible=False, axis="y")
+    side.set_xlim(0, 1.18 * np.nanmax(height))
+    for y, value in zip(place, height, strict=True):
+        side.annotate("" if np.isnan(value) else f" {value:.2f}", (value, y), va="center", size=8)
+    label(side, "Accuracy", "", "")
+    return figure
+
+
+def photographs(walks: Mapping[str, pd.DataFrame], shares: Mapping[str, pd.DataFrame]) -> Figure:
+    """Walks of Langevin ("energy" over "at"), and histograms ("share" from "low" to "high").
+
+    The histograms stand above one another, each over the outline of the first, with its "auroc".
+    """
+    figure, axes = panels(2, width=4.8, height=3.6)
+    for (name, part), colour in zip(walks.items(), (NEUTRAL, CLEAN, POISON), strict=False):
+        part = part.sort_values("at")
+        axes[0].plot(part["at"], part["energy"], "o-", color=colour, ms=4, label=name)
+    axes[0].legend(fontsize=8)
+    label(axes[0], "Down the energy", "Langevin steps", "energy")
+    parts = [part.sort_values("low") for part in shares.values()]
+    first, step = parts[0], 1.1 * max(part["share"].max() for part in parts)
+    for place, part in enumerate(parts):
+        edges, low = [*part["low"], float(part["high"].iloc[-1])], place * step
+        look: dict[str, Any] = {"color": POISON if place else CLEAN, "alpha": 0.6, "fill": True}
+        axes[1].stairs(low + part["share"], edges, baseline=low, **look)
+        axes[1].stairs(low + first["share"], edges, baseline=low, color="black", lw=0.8)
+    names = [
+        name if place == 0 else f"{name}, {part['auroc'].iloc[0]:.2f}"
+        for place, (name, part) in enumerate(zip(shares, parts, strict=True))
+    ]
+    axes[1].set_yticks([place * step for place in range(len(parts))], names, fontsize=8)
+    label(axes[1], "Energies; AUROC against clean images", "energy", "")
+    return figure
 
 
 def contrasts(table: pd.DataFrame) -> Axes:
