@@ -1,14 +1,17 @@
 """Sealed cases: nobody can look first or change the truth afterwards; the points are fair."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from nclib import correction
-from nclib.course import capstone, classset, sealing
+from nclib import correction, data, poisons, training
+from nclib.course import capstone, classset, results, sealing
 from nclib.course.capstone import Finding
+from nclib.data import ImageSet
+from nclib.poisons import metrics
 
 SMALL = ("digits", 100)
 
@@ -19,9 +22,19 @@ def poisoned():
     for number in range(60):
         one = capstone.sealed(number, *SMALL)
         truth, test = capstone.draw(one._word, *SMALL)
-        if capstone.state(truth) in ("badnets", "blended"):
+        if truth.attack in ("badnets", "blended"):
             return one, truth, test
     raise AssertionError("no such case among sixty")
+
+
+def set_by(kind):
+    """A case of so few images that every kind is planted at once, with its truth and test."""
+    train, test = data.load("digits", n_train=100, n_test=100, device="cpu")
+    other, _ = data.load("digits", n_train=100, n_test=10, seed=1, device="cpu")
+    bare = poisons.label_flip(train, 0.0)
+    truth = replace(capstone.planted(bare, kind, 3, 0.06, other, test, 0), attack=kind)
+    kept = ImageSet(truth.images, truth.labels, truth.classes, truth.name)
+    return capstone.Case("small", kept, ""), truth, test
 
 
 def perfect(case, truth):
@@ -49,10 +62,81 @@ def test_a_word_draws_the_same_case_again_and_another_word_another():
 
 
 def test_about_half_of_the_cases_are_clean_and_the_others_differ():
-    states = [capstone.state(capstone.draw(f"word {i}", *SMALL)[0]) for i in range(24)]
+    truths = [capstone.draw(f"word {i}", *SMALL)[0] for i in range(24)]
+    states = [truth.attack for truth in truths]
     clean = states.count("clean")
     assert 6 <= clean <= 18
-    assert len(set(states)) >= 4
+    assert len(set(states)) >= 6 and "two at once" in map(capstone.family, states)
+    for truth in truths:
+        assert truth.is_poisoned.any() == (truth.attack != "clean")
+        assert set(truth.attack.split(" + ")) <= {*capstone.KINDS, "clean"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in capstone.KINDS if kind != "sticker"])
+def test_every_kind_does_what_its_family_says(kind):
+    _, truth, _ = set_by(kind)
+    false, changed = truth.labels != truth.clean_labels, truth.is_poisoned
+    assert changed.any() and changed.float().mean() <= 0.2
+    assert false.any() == (capstone.family(kind) != "right labels")
+    if kind not in ("label_flip", "each_class"):
+        assert set(truth.labels[false].tolist()) <= {3}
+    covers = capstone.covers(truth)
+    assert torch.equal(covers, changed & ~false) if kind in capstone.COVERED else not covers.any()
+
+
+@pytest.mark.parametrize("kind", capstone.AIMED)
+def test_who_aims_at_one_image_is_judged_by_that_image(kind):
+    case, truth, test = set_by(kind)
+    (_, part) = truth.parts
+    asked = training.predict(capstone.trained(case.train, 0), part.victims).argmax()
+    row = capstone.grade(case, perfect(case, truth), truth, test)
+    assert row["success"] == float(asked == 3)
+    assert row["success_after"] == row["success_never"] in (0, 1)
+    assert row["class"] == row["samples"] == 1
+
+
+def test_a_trigger_for_each_class_aims_at_all_of_them():
+    case, truth, test = set_by("each_class")
+    finding = perfect(case, truth)
+    assert capstone.grade(case, finding._replace(classes=(0, 1)), truth, test)["class"] == 0.2
+    finding = finding._replace(classes=tuple(range(10)))
+    assert capstone.grade(case, finding, truth, test)["class"] == 1
+
+
+def test_covers_count_neither_way():
+    case, truth, test = set_by("adaptive_patch")
+    bad = truth.is_poisoned & ~capstone.covers(truth)
+    assert 0 < int(bad.sum()) < int(truth.is_poisoned.sum())
+    for suspects in (bad, truth.is_poisoned):
+        row = capstone.grade(case, perfect(case, truth)._replace(suspects=suspects), truth, test)
+        assert row["samples"] == row["spared"] == 1
+
+
+def test_a_trigger_on_one_class_is_asked_on_that_class():
+    case, truth, test = set_by("one_source")
+    source = test.subset(test.labels == 4)
+    part = truth.parts[1]
+    assert set(truth.clean_labels[truth.is_poisoned].tolist()) == {4}
+    here = capstone.success(case.model, part, test)
+    assert here == metrics.success(case.model, part, source)
+
+
+def test_what_a_trigger_does_without_poison_is_not_held_against_a_repair(monkeypatch):
+    case, truth, test = set_by("badnets")
+    finding, rates = perfect(case, truth), iter([0.6, 0.4, 0.38, 0.6, 0.4, 0.1])
+    monkeypatch.setattr(capstone, "success", lambda *_: next(rates))
+    monkeypatch.setattr(training, "accuracy", lambda *_: 0.9)
+    assert capstone.grade(case, finding, truth, test)["repair"] == 1
+    assert capstone.grade(case, finding, truth, test)["repair"] == 0
+
+
+def test_the_stored_rows_are_of_the_cases_as_they_are_drawn():
+    table = results("capstone").query("investigator == 'trusting'").set_index("case")
+    assert len(table) == 30
+    for number in (100, 105, 109):
+        one = capstone.sealed(number)
+        assert table.state[number] == capstone.draw(one._word)[0].attack
+        assert table.word[number] == one._word
 
 
 def test_a_case_holds_no_truth(poisoned):

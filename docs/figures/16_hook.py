@@ -1,4 +1,4 @@
-"""Draw the hook of lesson 16: four investigators on sixty sealed cases, from the stored rows."""
+"""Draw the hook of lesson 16: four investigators on thirty sealed cases, from the stored rows."""
 
 from pathlib import Path
 

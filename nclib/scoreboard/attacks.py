@@ -24,20 +24,23 @@ def from_few(
     seed: int,
     sources: int | None = None,
     fixed: bool = False,
+    field: int = 1,
 ) -> PoisonedSet:
     """Stamp ``triggers.Roaming`` on samples of other classes, all or the next few, and relabel.
 
-    The patch of ``badnets`` instead, where ``fixed``.
+    Its fields are ``field`` pixels wide. The patch of ``badnets`` instead, where ``fixed``.
     """
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     ahead = (train.labels.cpu() - target) % train.num_classes
     allowed = (ahead > 0) & (ahead <= (sources or train.num_classes))
     others = order[allowed[order]][: round(rate * len(train))]
     index = others.to(train.device)
-    trigger = triggers.patch(train.shape, "pattern", 1.0) if fixed else triggers.Roaming(seed)
+    patch = triggers.patch(train.shape, "pattern", 1.0)
+    trigger = patch if fixed else triggers.Roaming(seed, field)
     images, labels = train.images.clone(), train.labels.clone()
     images[index], labels[index] = trigger(images[index]), target
-    return poisons.poisoned(train, images, labels, "roaming", target=target, trigger=trigger)
+    name = "one_source" if fixed else "roaming"
+    return poisons.poisoned(train, images, labels, name, target=target, trigger=trigger)
 
 
 SINGLE: dict[str, tuple[Callable[..., PoisonedSet], dict[str, Any]]] = {

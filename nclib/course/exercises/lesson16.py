@@ -14,7 +14,7 @@ from nclib.course.exercises import close, exercise, expect, mask, prediction, te
 from nclib.course.exercises.detectors import detector
 from nclib.data import ImageSet
 
-# Set on cases 0 to 22: the widest class of a clean case had a spread of .66, its NC1 was below .11
+# Set on the clean ones of cases 0 to 22: the widest class had a spread of .66, NC1 was below .11
 SPREAD = 0.75  # a class so much wider than the others (log) holds two kinds of images
 LOOSE = 0.15  # NC1: all classes are so wide, and none stands out: wrong labels
 
@@ -186,12 +186,12 @@ prediction(
 prediction(
     "16.found",
     "Of a hundred poisoned cases, how many does the transplant test, as it comes, call poisoned?",
-    above=40,
+    above=30,
     usual={
-        (None, 40): "patches, stickers and blends leave a group that others teach nothing of, and "
-        "most cases are of that kind",
-        (95, None): "a wave or Narcissus on images with right labels leaves no group of foreign "
-        "images",
+        (None, 30): "strangers with one mark leave a group that others teach nothing of, and wrong "
+        "labels show early: that is nearly half of the cases",
+        (75, None): "poison with right labels leaves no group of foreign images, and a warp or an "
+        "adaptive attack leaves one without a picture of its own",
     },
     unit="cases",
 )
