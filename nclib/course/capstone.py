@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bullseye_polytope": {"eps": 0.2, "lr": 0.01, "steps": 100},
     "gradient_matching": {"steps": 60, "restarts": 1},
 }
+WEAK = {"digits": ("sig", "narcissus")}  # success .01 and .14 there; .00 and .11 on a clean network
 RATES = (0.04, 0.06, 0.08)
 SIZES: dict[str, dict[str, Any]] = {"signs": {"size": 24, "difficulty": 0.6}, "mnist": {"size": 14}}
 IMAGES = {"digits": 650}  # training images of a case; elsewhere 1,000
@@ -128,7 +129,8 @@ def draw(
     truth: PoisonedSet = poisons.label_flip(train, 0.0)
     chosen: list[str] = []
     if roll(2):
-        kinds = [k for k in KINDS if k != "sticker" or train.factors is not None]
+        idle = WEAK.get(dataset, ()) + (("sticker",) if train.factors is None else ())
+        kinds = [kind for kind in KINDS if kind not in idle]
         several = 1 + (roll(5) == 0)
         chosen = [kinds[i] for i in torch.randperm(len(kinds), generator=dice)[:several]]
     targets = torch.randperm(train.num_classes, generator=dice)
