@@ -101,7 +101,7 @@ class Result:
     def strange(self) -> list[Finding]:
         """Groups of a set without another finding, whose label no model gives that never met them.
 
-        Of 12 groups of poison in sets called clean 8 are so, and 1 of 285 honest ones in all sets
+        Of 12 groups of poison in sets called clean 8 are so, and 1 of 287 honest ones in all sets
         (``data/results/transplant_groups.csv``). What chance does to five images is not counted.
         """
         found = self.verdict.findings if self.verdict and self.verdict.call == "clean" else ()
