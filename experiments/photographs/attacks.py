@@ -144,7 +144,7 @@ def trained(photos: Photographs, kind: str, seed: int = 0) -> nn.Module:
     model = models.build("fast", train, seed=seed + (kind == "distilled"), widths=widths)
     if kind == "adversarially trained":
         plan["loss"] = hardened.fast_training(EPS, seed=seed)
-    elif kind == ROBUST:  # at the fast network's rate it overfits like the one above
+    elif kind == ROBUST:
         plan = fast.recipe(train, epochs=epochs, smoothing=0, lr=SLOW)
         plan["loss"] = hardened.noisy_fast_training(EPS, seed=seed)
     elif kind == "distilled":

@@ -38,9 +38,7 @@ def run(
                 failed = scoreboard.run([cell], store, progress=False)
                 if failed:
                     raise RuntimeError(failed[cell])
-                print(
-                    *cell, store.rows.get(cell, {}).get("asr"), f"{left():.0f} s left", flush=True
-                )
+                print(*cell, store.rows[cell]["asr"], flush=True)
 
 
 @contextmanager
